@@ -1,0 +1,1 @@
+"""From graded responses to statistics, errors, figures and the report."""

@@ -1,0 +1,278 @@
+"""The job file's schema: what a job can say, and every default, here and nowhere else.
+
+    name: mistral-7b
+    model: {name: mistralai/Mistral-7B-v0.1}
+    data: {mixture: [{source: gsm8k, count: 3000}]}
+
+`mathreason.jobfile` reads such a file into a `JobConfig`. Unknown keys are refused; values are never
+converted (`epochs: "2"` is an error). The defaults are the recipe this project exists for: LoRA r=32,
+alpha=64 on all seven projections, nf4, two epochs at 1e-4 with a cosine schedule.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+BUILTIN_SOURCES = ("gsm8k", "gsm_hard", "numinamath_qwq_cot", "generator")
+BUILTIN_BENCHMARKS = ("gsm8k", "svamp", "asdiv", "gsm_hard", "generator")
+EMBEDDED_MODEL = "embedded"
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+INSTRUCTION = "Solve the problem step by step. End with a line that holds #### and the final answer."
+
+PositiveInt = Annotated[int, Field(ge=1)]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Columns(_Section):
+    """Which column of your rows holds what."""
+
+    question: str = Field("question", description="Column with the problem text.")
+    solution: str | None = Field(None, description="Column with the worked solution (training needs one).")
+    answer: str | None = Field(
+        None,
+        description="Column with the final answer; when absent it is read after #### or in \\boxed{}.",
+    )
+
+
+class SourceConfig(_Section):
+    """One source of training problems."""
+
+    source: Literal["gsm8k", "gsm_hard", "numinamath_qwq_cot", "generator", "jsonl", "hub"] = Field(
+        description="A known data set, 'generator' (built in), 'jsonl' (your file) or 'hub' (a Hub data set)."
+    )
+    count: PositiveInt | None = Field(None, description="How many problems to take; all when absent.")
+    split: str | None = Field(None, description="Split to read; 'train' when absent.")
+    path: str | None = Field(None, description="jsonl: the file. hub: the data set's name or folder.")
+    subset: str | None = Field(None, description="hub: the configuration (subset) of the data set.")
+    columns: Columns | None = Field(None, description="jsonl and hub: which column holds what.")
+    seed: int = Field(0, description="generator: the seed of its problems.")
+    alternative: SourceConfig | None = Field(
+        None, description="Source to use, said on screen and in data.json, when this one cannot be had."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        own = self.source in ("jsonl", "hub")
+        if own and self.path is None:
+            raise ValueError(f"source '{self.source}' needs a path")
+        if not own and (self.path or self.columns or self.subset):
+            raise ValueError(
+                f"path, subset and columns belong to sources 'jsonl' and 'hub', not '{self.source}'"
+            )
+        if self.source == "generator" and self.count is None:
+            raise ValueError("source 'generator' never ends: give a count")
+        return self
+
+
+class ModelConfig(_Section):
+    """The base model and how it is loaded."""
+
+    name: str = Field(description="Hub name, a local folder, or 'embedded' (the tiny model that is shipped).")
+    revision: str | None = Field(None, description="Hub revision (branch, tag or commit).")
+    quantization: Literal["nf4", "none"] = Field(
+        "nf4", description="4-bit NF4 with double quantization, or none."
+    )
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="auto: bfloat16 where the hardware computes in it, else float32."
+    )
+    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = Field(
+        "auto", description="auto: flash_attention_2 on a GPU that has it installed, else sdpa."
+    )
+
+
+class DataConfig(_Section):
+    """What the model is trained on."""
+
+    mixture: list[SourceConfig] = Field(min_length=1, description="Sources and how much of each.")
+    seed: int = Field(42, description="Seed of the choice and the order of problems.")
+    max_length: Annotated[int, Field(ge=8)] = Field(
+        2048, description="Tokens in a packed block; a longer example is dropped and counted, never cut."
+    )
+    validation_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.05, description="Part of the problems held out to choose the best checkpoint."
+    )
+    on_contamination: Literal["drop", "fail", "allow"] = Field(
+        "drop",
+        description="What to do with training rows that are in a benchmark; allow marks the results.",
+    )
+    dedup: Literal["example", "question"] = Field(
+        "example", description="Drop rows with the same question and solution, or with the same question."
+    )
+    balance: Literal["none", "solution_steps"] = Field(
+        "none", description="solution_steps: take as evenly as possible over the number of written steps."
+    )
+
+
+class PromptConfig(_Section):
+    """How a question is put to the model, in training and in evaluation alike."""
+
+    style: Literal["auto", "chat", "plain"] = Field(
+        "auto", description="auto: the tokenizer's chat template if it has one, else the plain template."
+    )
+    instruction: str = Field(INSTRUCTION, description="What the model is told before the question.")
+
+
+class LoraConfig(_Section):
+    """Low-rank adapter (Hu et al. 2021)."""
+
+    r: PositiveInt = Field(32, description="Rank.")
+    alpha: PositiveInt = Field(64, description="Scale is alpha / r.")
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.1, description="Dropout on the adapter's input."
+    )
+    target_modules: list[str] = Field(
+        list(LORA_TARGETS), min_length=1, description="Linear layers that get an adapter."
+    )
+
+
+class TrainingConfig(_Section):
+    """Optimization. One optimizer step sees micro_batch x gradient_accumulation blocks."""
+
+    epochs: Annotated[float, Field(gt=0)] = Field(2.0, description="Passes over the training data.")
+    max_steps: PositiveInt | None = Field(
+        None, description="Stop after this many optimizer steps, whatever the epochs."
+    )
+    micro_batch: PositiveInt = Field(1, description="Blocks in one forward pass.")
+    gradient_accumulation: PositiveInt = Field(8, description="Forward passes in one optimizer step.")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Peak learning rate.")
+    scheduler: Literal["cosine", "linear", "constant_with_warmup"] = Field(
+        "cosine", description="Learning rate schedule."
+    )
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.05, description="Part of the steps spent warming up."
+    )
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.05, description="AdamW weight decay.")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradient clipping.")
+    optimizer: Literal["paged_adamw_32bit", "adamw_torch"] = Field(
+        "paged_adamw_32bit",
+        description="The paged optimizer needs a GPU; adamw_torch takes its place without one.",
+    )
+    packing: bool = Field(True, description="Pack examples into blocks, each attending only to itself.")
+    gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, more time.")
+    seed: int = Field(42, description="Seed of adapter initialization, dropout and block order.")
+    logging_steps: PositiveInt = Field(10, description="Optimizer steps between lines of log.jsonl.")
+    checkpoint_steps: PositiveInt = Field(
+        50, description="Optimizer steps between checkpoints, each validated."
+    )
+    keep_last: PositiveInt = Field(2, description="Checkpoints kept beside the best one.")
+
+
+class BenchmarkConfig(_Section):
+    """One benchmark. A bare name in the job file means {name: that}."""
+
+    name: str = Field(description="gsm8k, svamp, asdiv, gsm_hard, generator, or any name with a path.")
+    path: str | None = Field(None, description="Your own JSONL file of items.")
+    split: str | None = Field(
+        None, description="Split to read; 'test' when absent (gsm_hard has only 'train')."
+    )
+    columns: Columns | None = Field(None, description="With path: which column holds what.")
+    count: PositiveInt | None = Field(None, description="generator: how many items it makes.")
+    seed: int = Field(0, description="generator: the seed of its items.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"benchmark name {self.name!r}: use letters, digits, '.', '_' and '-'")
+        if self.path is None and self.name not in BUILTIN_BENCHMARKS:
+            raise ValueError(
+                f"benchmark '{self.name}' is not known ({', '.join(BUILTIN_BENCHMARKS)}); "
+                "give a path to evaluate your own JSONL file"
+            )
+        if self.path is None and self.columns is not None:
+            raise ValueError("columns go with a path")
+        if self.name == "generator" and self.path is None and self.count is None:
+            raise ValueError("benchmark 'generator' never ends: give a count")
+        return self
+
+
+class EvaluationConfig(_Section):
+    """What base and tuned model are measured on, on the same items."""
+
+    benchmarks: list[BenchmarkConfig] = Field(
+        [BenchmarkConfig(name="gsm8k")],  # type: ignore[call-arg]
+        min_length=1,
+        description="Benchmarks; the training data is audited against all of them.",
+    )
+    limit: PositiveInt | None = Field(200, description="Items of each benchmark, a seeded sample; null: all.")
+    seed: int = Field(0, description="Seed of that sample and of the few-shot examples.")
+    few_shot: Annotated[int, Field(ge=0, le=64)] = Field(
+        0, description="Worked examples before the question."
+    )
+    engine: Literal["transformers"] = Field("transformers", description="What generates the responses.")
+    batch_size: PositiveInt = Field(16, description="Prompts generated together.")
+    max_new_tokens: PositiveInt = Field(512, description="Token limit of a response; one cut off is counted.")
+    stop: list[str] = Field(
+        ["Question:", "</s>", "<|im_end|>"], description="Generation ends before any of these texts."
+    )
+    allow_prompt_mismatch: bool = Field(
+        False,
+        description="Evaluate an adapter with another prompt than it was trained with; marks the result.",
+    )
+
+    @field_validator("benchmarks", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return [{"name": entry} if isinstance(entry, str) else entry for entry in value]
+
+    @field_validator("stop")
+    @classmethod
+    def _no_empty_stop(cls, value: list[str]) -> list[str]:
+        if "" in value:
+            raise ValueError("an empty stop text would end every response at once")
+        return value
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [benchmark.name for benchmark in self.benchmarks]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"benchmark '{twice[0]}' is named twice; results are kept by name")
+        return self
+
+
+class OutputConfig(_Section):
+    """Where results go. --results and MATHREASON_RESULTS come first."""
+
+    results: str = Field("results", description="Folder of run directories.")
+
+
+class JobConfig(_Section):
+    """A whole job: model, data, training, evaluation."""
+
+    name: str = Field(description="Name of the job; the run id is this name and a hash.")
+    model: ModelConfig
+    data: DataConfig
+    prompt: PromptConfig = PromptConfig()  # type: ignore[call-arg]
+    lora: LoraConfig = LoraConfig()  # type: ignore[call-arg]
+    training: TrainingConfig = TrainingConfig()  # type: ignore[call-arg]
+    evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
+    output: OutputConfig = OutputConfig()  # type: ignore[call-arg]
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError(
+                "use letters, digits, '.', '_' and '-', at most 64, starting with a letter or digit"
+            )
+        return value
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two runs the same run: all that shapes the adapter.
+
+        How it is evaluated is left out, so that one adapter can be evaluated in several ways; the
+        benchmarks stay in, because the training data was audited against them.
+        """
+        values = self.model_dump(mode="json", exclude={"output", "evaluation"})
+        benchmarks = [b.model_dump(mode="json") for b in self.evaluation.benchmarks]
+        return {**values, "audited_against": benchmarks}

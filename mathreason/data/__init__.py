@@ -1,0 +1,1 @@
+"""From sources to training examples: sources, mixture, audit, prompts, packing."""

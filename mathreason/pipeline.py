@@ -1,0 +1,109 @@
+"""The whole path, stage by stage: data, training, evaluation of base and tuned, comparison, report.
+
+    with open_session(target) as session:
+        run_all(session)
+
+Each stage reads and writes only in the run directory and does nothing when its output is complete, so
+the same call after any interruption goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mathreason.config import JobConfig
+from mathreason.data.problem import Problem
+from mathreason.errors import InputError
+from mathreason.results import VARIANTS
+from mathreason.session import Session
+
+if TYPE_CHECKING:
+    from mathreason.evaluation.runner import Plan
+    from mathreason.models import LoadedModel
+
+
+def run_all(session: Session) -> dict[str, Any]:
+    """Everything the job says; returns comparison.json's content."""
+    train_stage(session)
+    with session.stage("evaluate"):
+        evaluate_stage(session, VARIANTS)
+    return compare_stage(session)
+
+
+def train_stage(session: Session) -> dict[str, Any]:
+    """Data and training; returns train.json's content."""
+    from mathreason.data.prepare import prepare_data
+    from mathreason.data.prompts import Prompter
+    from mathreason.models import load_tokenizer
+    from mathreason.training.train import train
+
+    with session.stage("data"):
+        prompter = Prompter(session.job.prompt, load_tokenizer(session.job.model))
+        items = {} if session.run.data.is_file() else benchmark_items(session.job, session.data_dir)
+        prepare_data(session.job, session.run, items, prompter, session.data_dir, session.reporter)
+    with session.stage("train"):
+        return train(session.job, session.run, session.reporter)
+
+
+def benchmark_items(job: JobConfig, data_dir: Path | None) -> dict[str, list[Problem]]:
+    """All items of every benchmark of the job, for the audit."""
+    from mathreason.evaluation.benchmarks import load_items
+
+    return {config.name: load_items(config, data_dir) for config in job.evaluation.benchmarks}
+
+
+def evaluate_stage(session: Session, variants: tuple[str, ...]) -> None:
+    """Evaluate `variants` on every benchmark; the model is loaded once, the adapter put on for tuned."""
+    from mathreason.evaluation.runner import is_complete, plan_evaluation
+    from mathreason.models import load_model, load_tokenizer
+
+    job, run = session.job, session.run
+    if "tuned" in variants and not run.train.is_file():
+        raise InputError(f"{run.path} has no trained adapter yet; train it first, or evaluate --variant base")
+    tokenizer = load_tokenizer(job.model)
+    plans = [
+        plan_evaluation(job, run, benchmark, variant, tokenizer, session.data_dir)
+        for variant in VARIANTS
+        if variant in variants
+        for benchmark in job.evaluation.benchmarks
+    ]
+    waiting = [plan for plan in plans if not is_complete(run, plan)]
+    if not waiting:
+        session.reporter.say("evaluation: already complete")
+        return
+    _evaluate_all(session, waiting, load_model(job.model, session.reporter))
+
+
+def _evaluate_all(session: Session, plans: list[Plan], loaded: LoadedModel) -> None:
+    from mathreason.evaluation.engine import TransformersEngine
+    from mathreason.evaluation.runner import evaluate
+    from mathreason.models import apply_adapter
+
+    settings = session.job.evaluation
+    adapted = False
+    for plan in plans:
+        if plan.variant == "tuned" and not adapted:
+            loaded = apply_adapter(loaded, session.run.adapter)
+            adapted = True
+        engine = TransformersEngine(loaded, settings.max_new_tokens, settings.stop)
+        result = evaluate(session.run, plan, engine, loaded.facts, session.reporter)
+        accuracy = result["accuracy"]
+        session.reporter.say(
+            f"{plan.benchmark.name}, {plan.variant}: {accuracy['correct']} of {accuracy['n']} correct "
+            f"({accuracy['value']:.1%}), {result['timing']['items_per_second']} items/s"
+        )
+        if not result["contamination"]["clean"]:
+            session.reporter.warn(result["contamination"]["note"])
+
+
+def compare_stage(session: Session) -> dict[str, Any]:
+    """Comparison and report from what has been evaluated; returns comparison.json's content."""
+    from mathreason.analysis.compare import write_comparison
+    from mathreason.analysis.report import write_report
+
+    with session.stage("compare"):
+        comparison = write_comparison(session.run)
+    with session.stage("report"):
+        write_report(session.run)
+    return comparison

@@ -1,0 +1,331 @@
+"""The run directory: where every stage writes, and the only place it reads another stage's work from.
+
+    results/<run id>/
+      job.yaml  run.json  data.json  data/{train,validation}.jsonl  train.json  log.jsonl  log.txt
+      checkpoints/  adapter/
+      evaluations/<benchmark>/<base|tuned>.json, <base|tuned>.samples.jsonl, <base|tuned>.times.jsonl
+      comparison.json  report.html
+
+A JSON file is written to a temporary name, fsynced and renamed, so a reader sees all of it or none
+(rename is the one commit that a network file system keeps). A JSON Lines file is only appended to; a
+torn last line is dropped by the next writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import secrets
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mathreason import __version__
+from mathreason.errors import InputError, MathreasonError
+
+SCHEMA_VERSION = 1
+VARIANTS = ("base", "tuned")
+
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "bitsandbytes",
+    "tokenizers",
+    "safetensors",
+    "scipy",
+)
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run; creating the object touches no disk."""
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        return self.path.name
+
+    @property
+    def job(self) -> Path:
+        return self.path / "job.yaml"
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data.json"
+
+    def problems(self, part: str) -> Path:
+        """The prepared problems of `part`: "train" or "validation"."""
+        return self.path / "data" / f"{part}.jsonl"
+
+    @property
+    def train(self) -> Path:
+        return self.path / "train.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def log_text(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        return self.path / "adapter"
+
+    def evaluation(self, benchmark: str, variant: str) -> Path:
+        return self.path / "evaluations" / benchmark / f"{variant}.json"
+
+    def samples(self, benchmark: str, variant: str) -> Path:
+        return self.path / "evaluations" / benchmark / f"{variant}.samples.jsonl"
+
+    def times(self, benchmark: str, variant: str) -> Path:
+        return self.path / "evaluations" / benchmark / f"{variant}.times.jsonl"
+
+    def benchmarks(self) -> list[str]:
+        """Names of the benchmarks that have at least one evaluation file, sorted."""
+        found = self.path.glob("evaluations/*/*")
+        return sorted({entry.parent.name for entry in found if not entry.name.startswith(".")})
+
+    @property
+    def comparison(self) -> Path:
+        return self.path / "comparison.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def require(self) -> RunDir:
+        """This run, or an InputError when the folder holds none."""
+        if not self.run.is_file():
+            raise InputError(
+                f"{self.path} is not a run directory: it has no run.json. "
+                "`mathreason results` lists the runs there are."
+            )
+        return self
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def make_directory(path: Path) -> None:
+    """Create `path` and its parents; a folder that cannot be written is an InputError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot create the folder {path}: {error.strerror}. "
+            "Choose another place with --results DIR or MATHREASON_RESULTS."
+        ) from error
+    probe = path / f".write-test-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot write in {path}: {error.strerror}. "
+            "Choose another place with --results DIR or MATHREASON_RESULTS."
+        ) from error
+
+
+def fsync_directory(path: Path) -> None:
+    """Make the names in `path` durable (a rename is not, until its directory is synced)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text`: temporary file, fsync, rename. Never leaves a part of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        fsync_directory(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise MathreasonError(f"cannot write {path}: {error.strerror}") from error
+
+
+def to_json(value: Any, indent: int | None = 2) -> str:
+    """JSON text in UTF-8 characters; NaN and infinity are refused, since JSON has none."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Write a result: `value` with schema_version and provenance in front, atomically."""
+    document = {"schema_version": SCHEMA_VERSION, "provenance": provenance(), **value}
+    write_text(path, to_json(document) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Replace `path` by one JSON object a line, atomically."""
+    write_text(path, "".join(to_json(row, indent=None) + "\n" for row in rows))
+
+
+def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Append one JSON object a line in a single write, flushed to disk."""
+    text = "".join(to_json(row, indent=None) + "\n" for row in rows)
+    try:
+        with path.open("ab") as file:
+            file.write(text.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise MathreasonError(f"cannot write {path}: {error.strerror}") from error
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`; InputError when it is missing, malformed or from a newer version."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: expected a JSON object, found {type(document).__name__}")
+    version = document.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(version, int) or version > SCHEMA_VERSION:
+        raise InputError(
+            f"{path} has schema_version {version}; this mathreason reads up to {SCHEMA_VERSION}. "
+            "Upgrade mathreason."
+        )
+    return document
+
+
+def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number (from 1) and object of each line of `path`; blank lines are passed over.
+
+    Raises InputError naming the file and the line of anything that is not a JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if raw.strip():
+                    yield number, _json_object(raw, path, number)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _json_object(raw: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}:{number}: not valid UTF-8: {error.reason}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}:{number}: not valid JSON: {error}") from error
+    if not isinstance(row, dict):
+        raise InputError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def read_appended(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of an appended file; a last line torn by a kill is left out."""
+    if not path.exists():
+        return []
+    raw = path.read_bytes()
+    complete = raw[: raw.rfind(b"\n") + 1]
+    lines = complete.splitlines()
+    return [_json_object(line, path, number) for number, line in enumerate(lines, start=1)]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of a JSON value in its canonical form (sorted keys), in hexadecimal."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+# -- provenance ------------------------------------------------------------------------------------
+
+
+def now() -> str:
+    """The time as ISO 8601 in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def provenance() -> dict[str, Any]:
+    """Where a result came from: versions, code revision, host and time of writing."""
+    return {"written_at": now(), **_fixed_provenance()}
+
+
+@cache
+def _fixed_provenance() -> dict[str, Any]:
+    versions = {"mathreason": __version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return {
+        "versions": versions,
+        "git": git_revision(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+    }
+
+
+def git_revision() -> dict[str, Any] | None:
+    """Commit of the code that runs, and whether files differ from it; None outside a checkout.
+
+    An image built without its .git says its revision through MATHREASON_GIT_REVISION.
+    """
+    if revision := os.environ.get("MATHREASON_GIT_REVISION"):
+        return {"commit": revision, "dirty": False}
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists() or shutil.which("git") is None:
+        return None
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        dirty = bool(_git(root, "status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit, "dirty": dirty}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+    )
+    return done.stdout.strip()

@@ -1,0 +1,191 @@
+"""A session: one command working on one run, with its job, its folder and its status.
+
+    with open_session("jobs/quickstart.yaml", overrides, results, data_dir) as session:
+        with session.stage("train"):
+            ...
+
+A target is a job file (whose run directory is found by name and hash) or a run directory. While a
+session is open, run.json says `running` and which process; a second process on the same host is refused.
+A process that was killed leaves `running` behind, and the next one sees that it is gone and goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mathreason.config import JobConfig
+from mathreason.errors import InputError
+from mathreason.jobfile import dump_job, load_job, run_id
+from mathreason.progress import Reporter
+from mathreason.results import RunDir, content_hash, make_directory, now, read_json, write_json, write_text
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a command was pointed at, resolved."""
+
+    job: JobConfig
+    run: RunDir
+    data_dir: Path | None
+
+
+@dataclass
+class Session:
+    """An open run: its target, where to report, and the run.json being kept."""
+
+    job: JobConfig
+    run: RunDir
+    data_dir: Path | None
+    reporter: Reporter
+    state: dict[str, Any] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Note when `name` began and how long it took, in run.json and on screen."""
+        self.state["stage"] = name
+        self._save()
+        started = time.monotonic()
+        yield
+        seconds = time.monotonic() - started
+        self.state["stages"][name] = {"finished_at": now(), "seconds": round(seconds, 2)}
+        self.reporter.note(f"{name}: {seconds:.1f} s")
+        self._save()
+
+    def _save(self) -> None:
+        write_json(self.run.run, self.state)
+
+
+def resolve(target: str, overrides: list[str], results: Path | None, data_dir: Path | None) -> Target:
+    """The job and run directory behind `target`, a job file or a run directory (or its id in `results`)."""
+    folder = _run_folder(target, results)
+    if folder is None:
+        job = load_job(Path(target), overrides)
+        root = results or Path(os.environ.get("MATHREASON_RESULTS") or job.output.results)
+        return Target(job, RunDir(root / run_id(job)), data_dir)
+    run = RunDir(folder).require()
+    job = load_job(run.job, overrides)
+    if _training_identity(job) != _training_identity(load_job(run.job)):
+        raise InputError(
+            f"--set changes what {run.path} was trained with, so it would be another run. "
+            "On a run directory only evaluation.* can be set; for the rest give a job file."
+        )
+    return Target(job, run, data_dir)
+
+
+def _run_folder(target: str, results: Path | None) -> Path | None:
+    path = Path(target)
+    if path.is_dir():
+        return path
+    inside = results_root(results) / target
+    if not path.exists() and (inside / RUN_FILE).is_file():
+        return inside
+    return None
+
+
+def results_root(results: Path | None) -> Path:
+    """The results folder: the option, else MATHREASON_RESULTS, else `results`."""
+    return results or Path(os.environ.get("MATHREASON_RESULTS") or "results")
+
+
+def _training_identity(job: JobConfig) -> dict[str, Any]:
+    return {key: value for key, value in job.identity().items() if key != "audited_against"}
+
+
+@contextmanager
+def open_session(target: Target) -> Iterator[Session]:
+    """Work on a run: creates its folder, keeps run.json, and notes how it ended.
+
+    Raises InputError when the folder cannot be written or another process on this host is working on it.
+    """
+    run = target.run
+    make_directory(run.path)
+    previous = read_json(run.run) if run.run.is_file() else {}
+    _refuse_second(previous, run)
+    write_text(run.job, dump_job(target.job))
+    with Reporter(run.log_text) as reporter:
+        session = Session(target.job, run, target.data_dir, reporter, _started(target.job, previous))
+        session._save()
+        reporter.say(f"run {run.id} in {run.path}")
+        ended = "failed"
+        try:
+            yield session
+            ended = "done"
+        except KeyboardInterrupt:
+            ended = "stopped"
+            raise
+        except Exception as error:
+            session.state["error"] = str(error) or type(error).__name__
+            reporter.note(f"failed: {error}")
+            raise
+        finally:
+            session.state.update(status=ended, process=None, finished_at=now())
+            session._save()
+
+
+def _started(job: JobConfig, previous: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "status": "running",
+        "stage": None,
+        "job_hash": content_hash(job.identity()),
+        "model": job.model.name,
+        "seeds": {
+            "data": job.data.seed,
+            "training": job.training.seed,
+            "evaluation": job.evaluation.seed,
+        },
+        "started_at": previous.get("started_at") or now(),
+        "finished_at": None,
+        "starts": int(previous.get("starts", 0)) + 1,
+        "process": {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())},
+        "stages": previous.get("stages", {}),
+    }
+
+
+def _refuse_second(previous: dict[str, Any], run: RunDir) -> None:
+    process = previous.get("process")
+    if previous.get("status") != "running" or not process or process["host"] != socket.gethostname():
+        return
+    if (
+        process["pid"] != os.getpid()
+        and process["born"] is not None
+        and _born(process["pid"]) == process["born"]
+    ):
+        raise InputError(f"process {process['pid']} is working on {run.path}; wait for it or stop it")
+
+
+def _born(pid: int) -> str | None:
+    """Start time of a process in clock ticks since boot (proc(5), field 22), None where it is not running."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def status_of(state: dict[str, Any]) -> str:
+    """The status a reader should believe: `running` by a process of this host that is gone is `stopped`."""
+    process = state.get("process")
+    if state.get("status") == "running" and process and process["host"] == socket.gethostname():
+        alive = process["born"] is None or _born(process["pid"]) == process["born"]
+        return "running" if alive else "stopped"
+    return str(state.get("status", "pending"))
+
+
+def find_run(name: str, results: Path | None) -> RunDir:
+    """The run directory `name`, a path or an id in the results folder."""
+    folder = _run_folder(name, results)
+    if folder is None:
+        raise InputError(
+            f"there is no run '{name}', as a folder or in {results_root(results)}; "
+            "`mathreason results` lists the runs there are"
+        )
+    return RunDir(folder).require()

@@ -1,0 +1,1 @@
+"""From training examples to an adapter: model loading, trainer, checkpoints."""

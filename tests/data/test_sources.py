@@ -1,0 +1,145 @@
+"""Local folder first, then the Hub, then the alternative, each said; a missing source gets a sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mathreason.config import SourceConfig
+from mathreason.data import prefetch as prefetch_module
+from mathreason.data import sources
+from mathreason.data.prefetch import prefetch
+from mathreason.data.sources import SourceUnavailable, open_source
+from mathreason.errors import InputError
+from mathreason.jobfile import load_job
+
+
+def gsm8k_rows(count: int) -> list[dict[str, str]]:
+    return [
+        {"question": f"What is {n} + 1?", "answer": f"{n} + 1 = {n + 1}\n#### {n + 1}"} for n in range(count)
+    ]
+
+
+def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Path:
+    write_rows(tmp_path / "data" / "gsm8k" / "train.jsonl", gsm8k_rows(50))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set folder in the place of the Hub, read by the same call."""
+    folder = tmp_path / "hub"
+    write_rows(folder / "train.jsonl", gsm8k_rows(40))
+    monkeypatch.setitem(sources.HUB_SETS, "gsm8k", (str(folder), None))
+    return folder
+
+
+def test_local_rows_come_in_an_order_the_seed_decides(local: Path) -> None:
+    def order(seed: int) -> list[str]:
+        return [raw.identifier for raw in open_source(SourceConfig(source="gsm8k"), local, seed).rows]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert sorted(order(1)) == sorted(f"gsm8k/train/{n}" for n in range(50))
+
+
+def test_hub_is_streamed_when_there_is_no_local_file(hub: Path, tmp_path: Path) -> None:
+    opened = open_source(SourceConfig(source="gsm8k"), tmp_path / "none", 1)
+    rows = list(opened.rows)
+    assert opened.origin.startswith(f"Hub: {hub}")
+    assert opened.fallback is None
+    assert sorted(raw.values["question"] for raw in rows) == sorted(r["question"] for r in gsm8k_rows(40))
+    assert [raw.values["question"] for raw in rows] != [r["question"] for r in gsm8k_rows(40)]  # shuffled
+
+
+@pytest.mark.usefixtures("hub")
+def test_local_folder_comes_before_the_hub(local: Path) -> None:
+    assert open_source(SourceConfig(source="gsm8k"), local, 1).origin.startswith("local:")
+
+
+def test_missing_source_says_what_where_and_how(tmp_path: Path) -> None:
+    with pytest.raises(SourceUnavailable) as caught:
+        open_source(SourceConfig(source="gsm8k"), tmp_path, 1)
+    message = str(caught.value)
+    for part in ("'gsm8k'", str(tmp_path / "gsm8k" / "train.jsonl"), "openai/gsm8k", "data prefetch"):
+        assert part in message
+
+
+def test_alternative_is_used_and_said(tmp_path: Path) -> None:
+    own = write_rows(tmp_path / "own.jsonl", gsm8k_rows(5))
+    config = SourceConfig(source="gsm8k", alternative=SourceConfig(source="jsonl", path=str(own)))
+    opened = open_source(config, tmp_path, 1)
+    assert opened.config.source == "jsonl"
+    assert opened.fallback is not None
+    assert "'gsm8k'" in opened.fallback
+    assert str(own) in opened.fallback
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ('{"question": "Q", "answer": "A"}\n{"question": \n', ":2: not valid JSON"),
+        ('["a"]\n', ":1: expected a JSON object, found list"),
+        ("\n\n{x\n", ":3: not valid JSON"),
+    ],
+)
+def test_malformed_local_file_names_file_and_line(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "gsm8k" / "train.jsonl"
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        open_source(SourceConfig(source="gsm8k"), tmp_path, 1)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_generator_is_a_source(tmp_path: Path) -> None:
+    rows = open_source(SourceConfig(source="generator", count=1, seed=3), tmp_path, 1).rows
+    assert next(rows).identifier.startswith("generator/train-3/")
+
+
+JOB = """\
+name: a
+model: {name: embedded}
+data: {mixture: [{source: gsm8k, count: 10}]}
+"""
+
+
+def test_prefetch_fills_the_data_folder_once(hub: Path, tmp_path: Path) -> None:
+    job_path = tmp_path / "a.yaml"
+    job_path.write_text(JOB, encoding="utf-8")
+    job = load_job(job_path)
+    write_rows(hub / "test.jsonl", gsm8k_rows(7))
+    folder = tmp_path / "filled"
+    first = list(prefetch(job, [("gsm8k", "test")], folder))
+    assert [line.split(":")[0] for line in first] == ["gsm8k/train", "gsm8k/test"]
+    assert len((folder / "gsm8k" / "train.jsonl").read_text().splitlines()) == 40
+    assert len((folder / "gsm8k" / "test.jsonl").read_text().splitlines()) == 7
+    assert all("already there" in line for line in prefetch(job, [("gsm8k", "test")], folder))
+    assert len(list(open_source(SourceConfig(source="gsm8k"), folder, 1).rows)) == 40
+
+
+def test_prefetch_without_network_names_the_data_set_and_leaves_nothing(tmp_path: Path) -> None:
+    job_path = tmp_path / "a.yaml"
+    job_path.write_text(JOB, encoding="utf-8")
+    with pytest.raises(SourceUnavailable, match="openai/gsm8k"):
+        list(prefetch(load_job(job_path), [], tmp_path / "filled"))
+    assert [path for path in (tmp_path / "filled").rglob("*") if path.is_file()] == []
+    with pytest.raises(SourceUnavailable, match="svamp"):
+        list(
+            prefetch_module.prefetch(
+                load_job(job_path, ["data.mixture=[{source: generator, count: 1}]"]),
+                [("svamp", "test")],
+                tmp_path,
+            )
+        )
