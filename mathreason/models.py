@@ -102,7 +102,10 @@ def load_model(config: ModelConfig, reporter: Reporter) -> LoadedModel:
     fallbacks: list[str] = []
     device = _device()
     dtype = _dtype(config, device, fallbacks)
-    options: dict[str, Any] = {"attn_implementation": _attention(config, device, fallbacks), "dtype": dtype}
+    options: dict[str, Any] = {
+        "attn_implementation": _attention(config, device, dtype, fallbacks),
+        "dtype": dtype,
+    }
     quantized = _quantized(config, fallbacks)
     if quantized:
         options["quantization_config"] = _nf4(dtype)
@@ -183,12 +186,15 @@ def _dtype(config: ModelConfig, device: torch.device, fallbacks: list[str]) -> t
     return wanted
 
 
-def _attention(config: ModelConfig, device: torch.device, fallbacks: list[str]) -> str:
-    has_flash = device.type == "cuda" and importlib.util.find_spec("flash_attn") is not None
+def _attention(config: ModelConfig, device: torch.device, dtype: torch.dtype, fallbacks: list[str]) -> str:
+    is_half = dtype.itemsize == 2  # FlashAttention computes in 16 bit only
+    has_flash = device.type == "cuda" and is_half and importlib.util.find_spec("flash_attn") is not None
     if config.attention == "auto":
         return "flash_attention_2" if has_flash else "sdpa"
     if config.attention == "flash_attention_2" and not has_flash:
-        fallbacks.append("attention: flash_attention_2 needs a GPU and the flash-attn package; using sdpa")
+        fallbacks.append(
+            "attention: flash_attention_2 needs a GPU, a 16-bit dtype and the flash-attn package; using sdpa"
+        )
         return "sdpa"
     return config.attention
 

@@ -86,6 +86,7 @@ def _evaluate_all(session: Session, plans: list[Plan], loaded: LoadedModel) -> N
         if plan.variant == "tuned" and not adapted:
             loaded = apply_adapter(loaded, session.run.adapter)
             adapted = True
+        _say_when_positions_run_out(session, plan, loaded)
         engine = TransformersEngine(loaded, settings.max_new_tokens, settings.stop)
         result = evaluate(session.run, plan, engine, loaded.facts, session.reporter)
         accuracy = result["accuracy"]
@@ -95,6 +96,19 @@ def _evaluate_all(session: Session, plans: list[Plan], loaded: LoadedModel) -> N
         )
         if not result["contamination"]["clean"]:
             session.reporter.warn(result["contamination"]["note"])
+
+
+def _say_when_positions_run_out(session: Session, plan: Plan, loaded: LoadedModel) -> None:
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    longest = max(len(ids) for ids in plan.prompt_ids) + session.job.evaluation.max_new_tokens
+    if positions is not None and longest > positions:
+        said = (
+            f"{plan.benchmark.name}: prompt and response may take {longest} tokens, "
+            f"more than the model's {positions} positions"
+        )
+        if said not in loaded.facts["fallbacks"]:
+            session.reporter.warn(said)
+            loaded.facts["fallbacks"].append(said)
 
 
 def compare_stage(session: Session) -> dict[str, Any]:

@@ -22,7 +22,10 @@ import secrets
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -287,9 +290,40 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+_context: ContextVar[Mapping[str, Any]] = ContextVar("provenance of the job at hand")
+
+
+@contextmanager
+def provenance_of(values: Mapping[str, Any]) -> Iterator[None]:
+    """While open, every JSON written carries `values` (job hash, seeds) in its provenance."""
+    token = _context.set(values)
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
 def provenance() -> dict[str, Any]:
-    """Where a result came from: versions, code revision, host and time of writing."""
-    return {"written_at": now(), **_fixed_provenance()}
+    """Where a result came from: job, seeds, versions, code revision, host, device and time of writing."""
+    return {"written_at": now(), **_context.get({}), **_fixed_provenance(), "device": device()}
+
+
+def device() -> dict[str, Any]:
+    """Processor, cores this process may use, and the GPUs (known once torch is loaded)."""
+    found: dict[str, Any] = {"cpu": _cpu_model(), "cores": len(os.sched_getaffinity(0)), "gpus": []}
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        found["gpus"] = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return found
+
+
+@cache
+def _cpu_model() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @cache

@@ -24,7 +24,16 @@ from mathreason.config import JobConfig
 from mathreason.errors import InputError
 from mathreason.jobfile import dump_job, load_job, run_id
 from mathreason.progress import Reporter
-from mathreason.results import RunDir, content_hash, make_directory, now, read_json, write_json, write_text
+from mathreason.results import (
+    RunDir,
+    content_hash,
+    make_directory,
+    now,
+    provenance_of,
+    read_json,
+    write_json,
+    write_text,
+)
 
 RUN_FILE = "run.json"
 
@@ -111,7 +120,7 @@ def open_session(target: Target) -> Iterator[Session]:
     previous = read_json(run.run) if run.run.is_file() else {}
     _refuse_second(previous, run)
     write_text(run.job, dump_job(target.job))
-    with Reporter(run.log_text) as reporter:
+    with Reporter(run.log_text) as reporter, provenance_of(job_provenance(target.job)):
         session = Session(target.job, run, target.data_dir, reporter, _started(target.job, previous))
         session._save()
         reporter.say(f"run {run.id} in {run.path}")
@@ -131,18 +140,19 @@ def open_session(target: Target) -> Iterator[Session]:
             session._save()
 
 
+def job_provenance(job: JobConfig) -> dict[str, Any]:
+    """What every result of a job says of it: its hash and its seeds."""
+    seeds = {"data": job.data.seed, "training": job.training.seed, "evaluation": job.evaluation.seed}
+    return {"job_hash": content_hash(job.identity()), "seeds": seeds}
+
+
 def _started(job: JobConfig, previous: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": job.name,
         "status": "running",
         "stage": None,
-        "job_hash": content_hash(job.identity()),
         "model": job.model.name,
-        "seeds": {
-            "data": job.data.seed,
-            "training": job.training.seed,
-            "evaluation": job.evaluation.seed,
-        },
+        **job_provenance(job),
         "started_at": previous.get("started_at") or now(),
         "finished_at": None,
         "starts": int(previous.get("starts", 0)) + 1,

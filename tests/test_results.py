@@ -30,7 +30,7 @@ def test_json_carries_schema_version_and_provenance(tmp_path: Path) -> None:
     document = read_json(tmp_path / "a.json")
     assert document["x"] == 1
     assert document["schema_version"] == 1
-    assert {"written_at", "versions", "git", "host", "platform"} <= set(document["provenance"])
+    assert {"written_at", "versions", "git", "host", "platform", "device"} <= set(document["provenance"])
     assert "torch" in document["provenance"]["versions"]
 
 

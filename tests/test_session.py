@@ -113,3 +113,17 @@ def test_results_folder_that_cannot_be_written_is_bad_input(
     target = resolve(str(write_job(job)), [], tmp_path / "file", None)
     with pytest.raises(InputError, match="cannot create the folder"), open_session(target):
         pass
+
+
+def test_every_json_of_a_run_says_where_it_came_from(finished_run: Path) -> None:
+    documents = [path for path in finished_run.rglob("*.json") if path.parent.name not in ("adapter",)]
+    documents = [path for path in documents if "checkpoints" not in path.parts]
+    names = {path.name for path in documents}
+    assert names == {"run.json", "data.json", "train.json", "base.json", "tuned.json", "comparison.json"}
+    for path in documents:
+        document = read_json(path)
+        assert document["schema_version"] == 1
+        origin = document["provenance"]
+        assert origin["job_hash"].startswith(finished_run.name.rpartition("-")[2])
+        assert set(origin["seeds"]) == {"data", "training", "evaluation"}
+        assert origin["device"]["cores"] >= 1

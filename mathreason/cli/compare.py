@@ -26,9 +26,15 @@ def command(run: str, other: str | None, results: Path | None) -> None:
     """
 
     from mathreason.analysis.compare import compare_runs, comparison_table, write_comparison
+    from mathreason.jobfile import load_job
     from mathreason.progress import output_console
-    from mathreason.session import find_run
+    from mathreason.results import provenance_of
+    from mathreason.session import find_run, job_provenance
 
     first = find_run(run, results)
-    comparison = compare_runs(first, find_run(other, results)) if other else write_comparison(first)
+    if other:
+        comparison = compare_runs(first, find_run(other, results))
+    else:
+        with provenance_of(job_provenance(load_job(first.job))):
+            comparison = write_comparison(first)
     output_console().print(comparison_table(comparison))

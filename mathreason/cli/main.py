@@ -56,6 +56,11 @@ class LazyGroup(click.Group):
             for line in str(error).splitlines():
                 click.echo(f"Error: {line}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:  # a full disk, a file system that went away
+            click.echo(
+                f"Error: {error}. What was complete is kept; the same command goes on from there.", err=True
+            )
+            sys.exit(MathreasonError.exit_code)
         except KeyboardInterrupt:
             click.echo(
                 "Interrupted. What was complete is kept; the same command goes on from there.", err=True

@@ -21,8 +21,11 @@ def command(run: str, results: Path | None) -> None:
     """
     from mathreason.analysis.compare import write_comparison
     from mathreason.analysis.report import write_report
-    from mathreason.session import find_run
+    from mathreason.jobfile import load_job
+    from mathreason.results import provenance_of
+    from mathreason.session import find_run, job_provenance
 
     found = find_run(run, results)
-    write_comparison(found)
+    with provenance_of(job_provenance(load_job(found.job))):
+        write_comparison(found)
     click.echo(f"report: {write_report(found)}")

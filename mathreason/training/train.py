@@ -91,6 +91,7 @@ def _trainer(
     from mathreason.training.trainer import Blocks, Collator, MathTrainer, prove_packing
 
     training = job.training
+    _require_positions(loaded, job.data.max_length)
     examples = {
         part: [prompter.encode(p) for p in load_problems(run, part)] for part in ("train", "validation")
     }
@@ -113,6 +114,15 @@ def _trainer(
     filled = sum(len(e.ids) for e in examples["train"]) / (len(blocks["train"]) * job.data.max_length)
     reporter.note(f"{len(examples['train'])} examples in {len(blocks['train'])} blocks, {filled:.1%} full")
     return trainer
+
+
+def _require_positions(loaded: LoadedModel, max_length: int) -> None:
+    positions = getattr(loaded.model.config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise InputError(
+            f"data.max_length is {max_length}, but the model has only {positions} positions; "
+            "lower data.max_length"
+        )
 
 
 def _blocks(job: JobConfig, examples: list[Example]) -> list[list[int]]:
