@@ -147,6 +147,11 @@ def add_lora(model: Any, config: LoraConfig) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
+    for module in model.modules():
+        # bitsandbytes repacks 4-bit weights on a CPU at the first forward pass in eval mode, for
+        # inference only: after one validation no gradient would pass through them, without an error.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     return get_peft_model(model, adapter)
 
 

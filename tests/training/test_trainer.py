@@ -188,6 +188,21 @@ def test_after_one_step_every_lora_b_has_changed_with_gradient_checkpointing(
     prove_learning(trainer.model)
 
 
+def test_validation_does_not_stop_the_gradient_of_4_bit_weights(
+    tmp_path: Path, job: dict[str, Any], examples: list[Example]
+) -> None:
+    from mathreason.config import ModelConfig
+    from mathreason.models import load_model
+    from mathreason.progress import Reporter
+
+    loaded = load_model(ModelConfig(name="embedded", quantization="nf4"), Reporter(quiet=True))
+    trainer = trainer_for(loaded, tmp_path, job, examples, max_steps=1, warmup_ratio=0.0)
+    trainer.evaluate(Blocks(examples, [[0, 1]]))
+    prove_packing(trainer.model, examples[0], examples[1])
+    trainer.train()
+    prove_learning(trainer.model)
+
+
 def test_adapter_that_gets_no_gradient_is_noticed(loaded: Any) -> None:
     model = add_lora(loaded.model, LoraConfig())
     with pytest.raises(MathreasonError, match="no gradient reaches 35 adapter layers"):
