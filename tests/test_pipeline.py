@@ -88,3 +88,9 @@ def test_base_can_be_evaluated_without_training(
     assert whole.returncode == 0, whole.stderr
     assert run.samples("generator", "base").read_bytes() == before
     assert run.evaluation("generator", "tuned").is_file()
+
+
+def test_report_of_a_run_does_not_say_that_it_is_running(finished_run: Path) -> None:
+    header = (finished_run / "report.html").read_text().partition("</header>")[0]
+    assert finished_run.name in header
+    assert "running" not in header

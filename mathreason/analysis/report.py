@@ -24,7 +24,13 @@ from mathreason.analysis import format as fmt
 from mathreason.analysis.calculations import first_wrong
 from mathreason.analysis.compare import compare_run
 from mathreason.analysis.errors import category, outcome
-from mathreason.analysis.run_facts import data_facts, evaluation_facts, provenance_facts, training_facts
+from mathreason.analysis.run_facts import (
+    data_facts,
+    evaluation_facts,
+    provenance_facts,
+    shown_status,
+    training_facts,
+)
 from mathreason.analysis.samples import Evaluation, Sample, load_evaluation
 from mathreason.analysis.text import visible, visible_all
 from mathreason.results import RunDir, read_json, write_text
@@ -64,7 +70,7 @@ def render_report(run: RunDir) -> str:
         policy=_policy(style, script),
         title=visible(str(facts.get("name") or run.id)),
         run_id=visible(run.id),
-        status=visible(str(facts.get("status", "unknown"))),
+        status=visible(shown_status(facts) or ""),
         training=_training(run),
         data=data_facts(run),
         provenance=provenance_facts(run),

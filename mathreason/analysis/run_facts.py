@@ -172,6 +172,12 @@ def _evaluation_column(summary: dict[str, Any]) -> dict[str, str]:
     return column
 
 
+def shown_status(facts: dict[str, Any]) -> str | None:
+    """The run's status; None while it runs, since the report is its last stage and outlives that word."""
+    status = facts.get("status")
+    return None if status in (None, "running") else str(status)
+
+
 def provenance_facts(run: RunDir) -> Rows:
     """Who ran what, where and when, from run.json."""
     facts = read_json(run.run)
@@ -179,7 +185,7 @@ def provenance_facts(run: RunDir) -> Rows:
     git = provenance.get("git") or {}
     rows = [
         ("run", run.id),
-        ("status", facts.get("status")),
+        ("status", shown_status(facts)),
         ("started", facts.get("started_at")),
         ("finished", facts.get("finished_at")),
         *((f"stage {name}", _stage(stage)) for name, stage in (facts.get("stages") or {}).items()),
