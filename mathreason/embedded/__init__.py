@@ -2,10 +2,9 @@
 
 `model_path()` is a folder in the usual Hugging Face layout (about 2.4 million parameters, 5 MB):
 `AutoModelForCausalLM.from_pretrained(model_path())`. It was pretrained by `mathreason.embedded.pretrain` on
-the text of `mathreason.embedded.corpus`: it knows small sums and running stories, and never saw a prompt.
-
-What tuning adds to it on the generator's problems is the form, not the skill: asked in the prose of its
-corpus, it already works out about 97 in 100 unseen stories; behind the prompt it answers none of them.
+the text of `mathreason.embedded.corpus`: it knows small sums and stories whose sums are worked as they
+happen, and never saw a question. Tuning on the generator's problems teaches it to read a story to its end,
+to work out what is asked, and to answer in the prompt's form.
 """
 
 from __future__ import annotations

@@ -3,9 +3,10 @@
     next(documents(seed=0))
     "Tom has 5 apples. Tom buys 3 bags with 4 apples in each bag. Tom gets 3 * 4 = 12 apples. Tom has ..."
 
-It holds what a model needs to *know* (names, things, sums, how a story goes on and what one may wonder about
-it) and nothing of the form that tuning teaches: no prompt, no "Question:" or "Answer:", no "####", no stop
-after the answer. Stories come from the train side only, so no question of the test side is ever told.
+It holds what a model needs to *know* (names, things, sums, how a story goes on) and nothing of what tuning
+teaches: every sum is worked where it happens, so no story is ever told to its end and then solved, nothing is
+asked, and there is no prompt, no "####" and no stop after an answer. Nothing being asked, no test question is
+in it; the stories told are those of questions on the train side.
 """
 
 from __future__ import annotations
@@ -55,7 +56,6 @@ ONES = tuple(_ONES.split())
 TENS = ("", "", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
 
 _HEADINGS = ("Sums", "Stories", "Words", "Page", "Numbers", "Part")
-_PAUSES = ("", " Let us count.", " Here is how it goes.", " We can work it out.")
 
 
 def number_words(number: int) -> str:
@@ -107,7 +107,7 @@ def facts(rng: Random) -> str:
 def words(rng: Random) -> str:
     """A list of everyday words, so that none of them is a stranger to the model."""
     chosen = rng.sample(COMMON_WORDS, 20)
-    return ", ".join(word.capitalize() if rng.random() < 0.3 else word for word in chosen) + "."
+    return ", ".join(chosen) + "."
 
 
 def heading(rng: Random) -> str:
@@ -119,12 +119,6 @@ def running(told: Story, gap: str) -> str:
     return gap.join(part for sentence, lines in told.beats for part in (sentence, *lines) if part)
 
 
-def recounted(told: Story, gap: str, rng: Random) -> str:
-    """The story told to its end, what is wondered about it, and then its sums."""
-    wonder = f" {told.ask}" if rng.random() < 0.6 else ""
-    return f"{told.told}{wonder}{rng.choice(_PAUSES)}{gap}{gap.join(told.worked)}"
-
-
 def documents(seed: int) -> Iterator[str]:
     """Endless documents of two to five paragraphs each, the same for the same seed."""
     rng = Random(f"pretraining-{seed}")
@@ -133,15 +127,13 @@ def documents(seed: int) -> Iterator[str]:
         paragraphs = [heading(rng)] if rng.random() < 0.2 else []
         for _ in range(rng.randint(2, 5)):
             gap = rng.choice((" ", " ", "\n"))
-            kind = rng.choices(("words", "facts", "running", "recounted"), (1, 5, 9, 11))[0]
+            kind = rng.choices(("words", "facts", "story"), (1, 6, 13))[0]
             if kind == "words":
                 paragraphs.append(words(rng))
             elif kind == "facts":
                 paragraphs.append(facts(rng))
-            elif kind == "running":
-                paragraphs.append(running(next(source), gap))
             else:
-                paragraphs.append(recounted(next(source), gap, rng))
+                paragraphs.append(running(next(source), gap))
         yield "\n".join(paragraphs)
 
 

@@ -1,6 +1,6 @@
 """Make the embedded model: train its tokenizer, pretrain it on the generator's prose, write its folder.
 
-    python -m mathreason.embedded.pretrain --output DIR [--steps 3200] [--seed 0]
+    python -m mathreason.embedded.pretrain --output DIR [--steps 2800] [--seed 0]
 
 The folder holds the tokenizer, config.json, generation_config.json, model.safetensors (bfloat16) and
 pretraining.json (what it was made with, and its losses). It is replaced as a whole, at every evaluation that
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mathreason.embedded.pretrain")
 
-STEPS = 3200
+STEPS = 2800
 TOKENIZER_SEED = 0  # one tokenizer for every seed of the weights
 BLOCK = 256  # tokens
 BATCH = 8  # blocks
