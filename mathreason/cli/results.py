@@ -44,12 +44,14 @@ def _list(results: Path | None, as_json: bool) -> None:
     if not runs:
         click.echo(f"no runs in {root}")
         return
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from mathreason.progress import output_console
 
-    table = Table()
-    for heading in ("run", "status", "model", "benchmark", "n", "base %", "tuned %", "difference", "started"):
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", no_wrap=True)
+    for heading in ("status", "model", "benchmark", "n", "base %", "tuned %", "difference", "started"):
         right = heading in ("n", "base %", "tuned %", "difference")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")
     for run in runs:

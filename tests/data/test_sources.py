@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mathreason.config import SourceConfig
+from mathreason.config import DataConfig, PromptConfig, SourceConfig
 from mathreason.data import prefetch as prefetch_module
 from mathreason.data import sources
+from mathreason.data.mixture import build_mixture
 from mathreason.data.prefetch import prefetch
+from mathreason.data.prompts import Prompter
 from mathreason.data.sources import SourceUnavailable, open_source
 from mathreason.errors import InputError
 from mathreason.jobfile import load_job
+from mathreason.progress import Reporter
 
 
 def gsm8k_rows(count: int) -> list[dict[str, str]]:
@@ -22,7 +26,7 @@ def gsm8k_rows(count: int) -> list[dict[str, str]]:
     ]
 
 
-def write_rows(path: Path, rows: list[dict[str, str]]) -> Path:
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
@@ -64,6 +68,22 @@ def test_hub_is_streamed_when_there_is_no_local_file(hub: Path, tmp_path: Path) 
 @pytest.mark.usefixtures("hub")
 def test_local_folder_comes_before_the_hub(local: Path) -> None:
     assert open_source(SourceConfig(source="gsm8k"), local, 1).origin.startswith("local:")
+
+
+def test_any_data_set_of_the_hub_is_read_with_a_column_mapping(tmp_path: Path, tokenizer: Any) -> None:
+    rows = [
+        {"problem": f"What is {n} plus one?", "work": f"{n} + 1 = {n + 1}", "result": n + 1} for n in range(9)
+    ]
+    write_rows(tmp_path / "set" / "train.jsonl", rows)
+    columns = {"question": "problem", "solution": "work", "answer": "result"}
+    config = DataConfig.model_validate(
+        {"mixture": [{"source": "hub", "path": str(tmp_path / "set"), "columns": columns, "count": 1}]}
+    )
+    prompter = Prompter(PromptConfig(), tokenizer)
+    mixture = build_mixture(config, {}, prompter, tmp_path, Reporter(quiet=True))
+    [problem] = mixture.train
+    assert problem.solution.endswith(f"= {problem.answer}")
+    assert mixture.sources[0].origin.startswith("Hub: ")
 
 
 def test_missing_source_says_what_where_and_how(tmp_path: Path) -> None:
