@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -11,6 +11,11 @@ from mathreason.cli.options import results_option
 
 if TYPE_CHECKING:
     from mathreason.listing import RunSummary
+
+NARROW_HEADINGS = ("run", "status", "benchmark", "n", "base %", "tuned %", "gain")
+HEADINGS = (*NARROW_HEADINGS[:2], "stage", "model", *NARROW_HEADINGS[2:], "started")
+NUMBERS = ("n", "base %", "tuned %", "gain")
+WIDE = 110  # columns of a terminal that holds them all
 
 
 @click.group("results", invoke_without_command=True)
@@ -49,28 +54,30 @@ def _list(results: Path | None, as_json: bool) -> None:
 
     from mathreason.progress import output_console
 
+    console = output_console()
+    headings = HEADINGS if console.width >= WIDE else NARROW_HEADINGS
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("run", no_wrap=True)
-    for heading in ("status", "model", "benchmark", "n", "base %", "tuned %", "difference", "started"):
-        right = heading in ("n", "base %", "tuned %", "difference")
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for heading in headings:
+        justify: Literal["right", "left"] = "right" if heading in NUMBERS else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading == "run", overflow="fold")
     for run in runs:
         for row in _rows(run):
-            table.add_row(*row)
-    output_console().print(table)
+            table.add_row(*(row[heading] for heading in headings))
+    console.print(table)
 
 
-def _rows(run: RunSummary) -> list[list[str]]:
+def _rows(run: RunSummary) -> list[dict[str, str]]:
     """One row for each benchmark of a run; a run without any has one row."""
-    status = run.status if run.status == "done" or not run.stage else f"{run.status} ({run.stage})"
     scores: dict[str, dict[str, Any]] = run.scores or {"": {}}
+    common = {"run": run.id, "status": run.status, "model": run.model, "started": run.started_at[:16]}
+    stage = run.stage if run.status != "done" else ""
     rows = []
     for name, entry in scores.items():
-        numbers = [_percent(entry.get(side)) for side in ("base", "tuned")]
         difference = entry.get("difference")
         points = f"{100 * difference['value']:+.1f}" if difference else ""
-        count = str(entry.get("n", ""))
-        rows.append([run.id, status, run.model, name, count, *numbers, points, run.started_at[:16]])
+        sides = {f"{side} %": _percent(entry.get(side)) for side in ("base", "tuned")}
+        numbers = {"n": str(entry.get("n", "")), "gain": points}
+        rows.append({**common, "stage": stage, "benchmark": name, **numbers, **sides})
     return rows
 
 

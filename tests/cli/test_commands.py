@@ -207,6 +207,7 @@ def test_results_lists_and_shows_runs(finished_run: Path) -> None:
     listed = invoke("results", "--results", finished_run.parent)
     assert listed.exit_code == 0
     assert "done" in listed.output
+    assert finished_run.name in listed.output  # whole, to be copied into the next command
     shown = invoke("results", "--results", finished_run.parent, "show", finished_run.name)
     for part in ("audit:", "training: 4 steps", "generator", "report:"):
         assert part in shown.output
