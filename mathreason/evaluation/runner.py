@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathreason.analysis.statistics import wilson
-from mathreason.config import BenchmarkConfig, JobConfig
+from mathreason.config import BenchmarkConfig, EvaluationConfig, JobConfig
 from mathreason.data.audit import Audit
 from mathreason.data.prepare import PARTS, load_problems
 from mathreason.data.problem import Problem
@@ -77,12 +77,6 @@ def plan_evaluation(
     prompter = Prompter(job.prompt, tokenizer, shots)
     prompts = [prompter.prompt(item.question) for item in items]
     prompt_ids = [prompter.prompt_ids(prompt) for prompt in prompts]
-    sampling = {
-        "engine": settings.engine,
-        "decoding": "greedy",
-        "max_new_tokens": settings.max_new_tokens,
-        "stop": settings.stop,
-    }
     adapter = _adapter(run) if variant == "tuned" else None
     identity = {
         "model": job.model.model_dump(mode="json"),
@@ -90,14 +84,14 @@ def plan_evaluation(
         "computed": planned_facts(job.model),
         "adapter": adapter["sha256"] if adapter else None,
         "prompt": prompter.hash,
-        "shots": [shot.id for shot in shots],
         "items": content_hash([item.to_dict() for item in items]),
-        "sampling": sampling,
+        "sampling": _sampling(settings),
     }
     header = {
         "benchmark": benchmark.name,
         "variant": variant,
         "items_sha256": identity["items"],
+        "items_in_benchmark": len(every_item),
         "prompt": {
             "hash": prompter.hash,
             "style": prompter.style,
@@ -106,19 +100,28 @@ def plan_evaluation(
             **_prompt_match(job, run, prompter, variant),
         },
         "adapter": adapter,
-        "settings": {
-            **sampling,
-            "limit": settings.limit,
-            "seed": settings.seed,
-            "batch_size": settings.batch_size,
-        },
-        "items_in_benchmark": len(every_item),
+        "settings": _settings(settings),
         "contamination": _contamination(run, benchmark, every_item, variant),
     }
-    order = sorted(range(len(items)), key=lambda i: (-len(prompt_ids[i]), i))
-    size = settings.batch_size
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    batches = _batches([len(ids) for ids in prompt_ids], settings.batch_size)
     return Plan(benchmark, variant, items, prompts, prompt_ids, batches, content_hash(identity)[:16], header)
+
+
+def _sampling(settings: EvaluationConfig) -> dict[str, Any]:
+    """What decides a response beside model, prompt and item."""
+    limits = {"max_new_tokens": settings.max_new_tokens, "stop": settings.stop}
+    return {"engine": settings.engine, "decoding": "greedy", **limits}
+
+
+def _settings(settings: EvaluationConfig) -> dict[str, Any]:
+    chosen = {"limit": settings.limit, "seed": settings.seed, "batch_size": settings.batch_size}
+    return {**_sampling(settings), **chosen}
+
+
+def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Item indices in batches of like length, the longest first: what does not fit shows at once."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def is_complete(run: RunDir, plan: Plan) -> bool:
