@@ -58,7 +58,7 @@ class TransformersEngine:
             eos_token_id=sorted(self._eos),
             pad_token_id=pad,
         )
-        watch = _StopTexts(self._tokenizer, self._stop, longest, self._eos)
+        watch = _StopTexts(self._tokenizer, self._stop, longest)
         with torch.inference_mode():
             output = self._model.generate(
                 input_ids=ids.to(self._model.device),
@@ -100,14 +100,12 @@ class TransformersEngine:
 class _StopTexts:
     """Stopping criterion: ends a row once a stop text is in what it generated."""
 
-    # A stop text that has just been completed ends within this many of the last tokens.
-    def __init__(self, tokenizer: Any, stop: list[str], prompt_length: int, eos: set[int]) -> None:
+    def __init__(self, tokenizer: Any, stop: list[str], prompt_length: int) -> None:
         self._tokenizer = tokenizer
         self._stop = stop
         self._start = prompt_length
-        # Every token of a byte-level or character vocabulary carries at least one byte of text.
+        # A token carries at least one byte of text, so a stop text just completed is within these tokens.
         self._window = max((len(text.encode()) for text in stop), default=0) + 1
-        self._eos = eos
         self._done: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
