@@ -9,7 +9,7 @@ A summary that disagrees with its own responses is refused: nothing further on l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ from mathreason.results import RunDir, read_json, read_jsonl
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The graded response to one item; `steps` counts the lines of the gold solution, when known."""
+    """One graded response to one item; `steps` counts the lines of the gold solution, when known.
+
+    `sample` counts the responses to one item from 0. `attributes` and `group` are those of
+    `data.problem.Problem`.
+    """
 
     index: int
     id: str
@@ -34,6 +38,9 @@ class Sample:
     response_tokens: int
     extracted: str | None
     steps: int | None
+    sample: int = 0
+    attributes: dict[str, str] = field(default_factory=dict)
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,9 @@ def _sample(row: dict[str, Any], where: str) -> Sample:
         response_tokens=require(row, "response_tokens", int, where),
         extracted=None if row.get("extracted") is None else require(row, "extracted", str, where),
         steps=None if row.get("steps") is None else require(row, "steps", int, where),
+        sample=require({"sample": 0, **row}, "sample", int, where),
+        attributes=require({"attributes": {}, **row}, "attributes", dict, where),
+        group=None if row.get("group") is None else require(row, "group", str, where),
     )
 
 

@@ -13,7 +13,7 @@ GSM8K's first training row becomes
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -23,7 +23,9 @@ class Problem:
 
     `solution` holds the reasoning without a final `#### answer` line (the prompt module writes that
     line, the same way for every source). `answer` is the bare answer, as text. `id` is unique within a
-    job: source, split and row number.
+    job: source, split and row number. `attributes` are what the source says about the problem, such as
+    {"type": "Algebra", "level": "Level 3"}; problems with one `group` share a source (variants of one
+    question, questions on one text) and are no independent observations.
     """
 
     question: str
@@ -31,6 +33,8 @@ class Problem:
     answer: str
     source: str
     id: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    group: str | None = None
 
     @property
     def steps(self) -> int:

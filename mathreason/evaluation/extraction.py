@@ -22,9 +22,9 @@ from itertools import islice
 from typing import Literal, get_args
 
 from mathreason.evaluation.markup import plain_characters
+from mathreason.evaluation.normalisation import ARITHMETIC, normalise_answer, normalise_text
 from mathreason.evaluation.numbers import MAX_LENGTH, number_at, read_number
 from mathreason.evaluation.values import (
-    ARITHMETIC,
     HEDGE,
     MAX_SPAN,
     Found,
@@ -32,8 +32,6 @@ from mathreason.evaluation.values import (
     first_sentence,
     formula_value,
     leading_value,
-    normalise_answer,
-    normalise_text,
     sentence_value,
 )
 

@@ -10,7 +10,7 @@ readings are open, because people write them:
 - A decimal with two or more places answers a reference that no decimal can write (1/3), if it is that
   reference rounded to its places: 0.33 answers 1/3, while 0.13 does not answer 1/8.
 
-Anything else is compared as text after `values.normalise_text`.
+Anything else is compared as text after `normalisation.normalise_text`.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from typing import Any
 
 from mathreason.errors import InputError, MathreasonError
 from mathreason.evaluation.extraction import STRATEGIES, Strategy, extract
+from mathreason.evaluation.normalisation import normalise_answer
 from mathreason.evaluation.numbers import Number, read_number
-from mathreason.evaluation.values import normalise_answer
 from mathreason.results import fsync_directory, read_jsonl
 
 MAX_REFERENCE = 500

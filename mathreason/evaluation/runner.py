@@ -166,10 +166,13 @@ def _sample(plan: Plan, index: int, response: Response) -> dict[str, Any]:
     return {
         "key": plan.key,
         "index": index,
+        "sample": 0,
         "id": item.id,
         "question": item.question,
         "answer": item.answer,
         "steps": item.steps or None,
+        "attributes": item.attributes,
+        "group": item.group,
         "prompt_sha256": content_hash(plan.prompts[index]),
         "response": response.text,
         "extracted": verdict.extracted,
