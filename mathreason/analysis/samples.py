@@ -41,6 +41,7 @@ class Sample:
     sample: int = 0
     attributes: dict[str, str] = field(default_factory=dict)
     group: str | None = None
+    solution: str = ""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def _sample(row: dict[str, Any], where: str) -> Sample:
         steps=None if row.get("steps") is None else require(row, "steps", int, where),
         sample=require({"sample": 0, **row}, "sample", int, where),
         attributes=require({"attributes": {}, **row}, "attributes", dict, where),
+        solution=require({"solution": "", **row}, "solution", str, where),
         group=None if row.get("group") is None else require(row, "group", str, where),
     )
 

@@ -170,6 +170,7 @@ def _sample(plan: Plan, index: int, response: Response) -> dict[str, Any]:
         "id": item.id,
         "question": item.question,
         "answer": item.answer,
+        "solution": item.solution,
         "steps": item.steps or None,
         "attributes": item.attributes,
         "group": item.group,
