@@ -33,6 +33,7 @@ _CHARACTERS = {
     "\u222a": "\\cup ",
     "\u00b0": "^\\circ ",
 }
+_ESCAPES = (("\x08oxed", "\\boxed"), ("\x0crac", "\\frac"))  # a backslash that a JSON or Python reader took
 _SUPERSCRIPTS = re.compile("[\u207b\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+")
 _NOT_PLAIN = re.compile(r"[^\t\n -~]+")
 
@@ -45,6 +46,8 @@ def plain_characters(text: str) -> str:
     """
     if _NOT_PLAIN.search(text) is None:
         return text
+    for escaped, command in _ESCAPES:
+        text = text.replace(escaped, command)
     text = _SUPERSCRIPTS.sub(lambda run: "^{" + "".join(map(_superscript, run[0])) + "}", text)
     return _NOT_PLAIN.sub(lambda run: "".join(map(_plain_character, run[0])), text)
 
@@ -67,7 +70,7 @@ def _plain_character(character: str) -> str:
     compatible = unicodedata.normalize("NFKC", character)
     if "\u2044" in compatible:  # a vulgar fraction: 1½ must become "1 1/2", never "11/2"
         return " " + compatible.replace("\u2044", "/")
-    return compatible
+    return character if compatible == character else plain_characters(compatible)
 
 
 # -- LaTeX, Markdown and currency ------------------------------------------------------------------
@@ -101,10 +104,20 @@ _LATEX = tuple(
     )
 )
 _FACTORIAL = re.compile(r"(?<=\d)!(?=\s?(?:\$|\\[)\]]))")
+_CURRENCY_SCALE = re.compile(  # $24k and $1.5M, but neither $5k$ nor $2b + 3$
+    r"(?<=[$€£¥₹])\s?(\d[\d,]{0,20}(?:\.\d{1,9})?)(?:(k)|(m|mn|mm|mil)|(b|bn))(?![\w$])(?!\s?[-+*/=^<>()\\])",
+    re.IGNORECASE,
+)
+_DECIMAL_COMMA = re.compile(r"(?<=€)\s?(\d{1,9}),(\d\d)(?![\d,])|(?<![\d.,])(\d{1,9}),(\d\d)(?=\s?€)")
 _CURRENCY_BETWEEN = re.compile(r"(?<=\d)\$(?=\d)")
 _CURRENCY = re.compile("[$€£¥₹₽₩¢]")
 _CURRENCY_WORD = re.compile(r"(?<![A-Za-z])(?:USD?|EUR|GBP|INR|CAD|AUD|Rs\.?)\s?(?=[-\d.])", re.IGNORECASE)
-_EMPHASIS = re.compile(r"\*\*(?!\s?\d)|(?<![\d\s*])\*\*|^\s*\*\*|[`\"]|(?<![\w\s)])\*(?!\s)|\*$|__")
+_STRONG = re.compile(r"(?<![\d*])\*\*(?=[^\s*])([^*\n]{0,199}[^\s*])\*\*(?![\d*])")
+_EMPHASIS = re.compile(r"\*{3}|\*\*(?!\s?\d)|(?<![\d\s*])\*\*|^\s*\*\*|[`\"]|(?<![\w\s)*])\*(?!\s)|\*$|__")
+
+
+def _in_words(scaled: re.Match[str]) -> str:
+    return f"{scaled[1]} {'thousand' if scaled[2] else 'million' if scaled[3] else 'billion'}"
 
 
 def plain(text: str) -> str:
@@ -117,7 +130,12 @@ def plain(text: str) -> str:
     if "\\" in text or "{," in text:
         for pattern, replacement in _LATEX:
             text = pattern.sub(replacement, text)
-    text = _CURRENCY.sub("", _CURRENCY_BETWEEN.sub(" ", text))
+    if _CURRENCY.search(text):
+        text = _CURRENCY_SCALE.sub(_in_words, text)
+        text = _DECIMAL_COMMA.sub(lambda m: f"{m[1] or m[3]}.{m[2] or m[4]}", text)
+        text = _CURRENCY.sub("", _CURRENCY_BETWEEN.sub(" ", text))
+    if "**" in text:
+        text = _STRONG.sub(r"\1", text)
     if "*" in text or "`" in text or '"' in text or "__" in text:
         text = _EMPHASIS.sub("", text)
     text = _CURRENCY_WORD.sub("", text.replace("~", " "), count=1).strip()

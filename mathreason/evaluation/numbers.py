@@ -68,6 +68,7 @@ def read_number(text: str) -> Number | None:
 # -- numerals --------------------------------------------------------------------------------------
 
 _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_INDIAN_SCALES = {"lakh": 10**5, "crore": 10**7}
 _NUMERAL = re.compile(
     r"""
     (?P<sign>[-+]\s?|(?:minus|negative)\s)?
@@ -87,7 +88,7 @@ _NUMERAL = re.compile(
       | \s{0,2}/\s{0,2}(?P<denominator>\d{1,3}(?:,\d{3})++(?!\d)|\d++)
       | \s{1,2}(?P<mixed_over>\d++)\s?/\s?(?P<mixed_under>\d++)
       | (?P<half>\s+and\s+(?:a|one)[- ]half\b)
-      | (?P<scale>(?:\s{0,2}(?:hundred|thousand|million|billion|trillion)\b){1,2})
+      | (?P<scale>(?:\s{0,2}(?:hundred|thousand|million|billion|trillion|lakh|crore)\b){1,2})
     )?
     (?P<percent>\s{0,2}(?:%|percent\b|per\scent\b))?
     """,
@@ -187,7 +188,7 @@ def _with_suffix(value: Fraction, whole: str, decimals: str, group: dict[str, st
     if group["clock"]:
         return value if int(whole or "99") <= 24 and not decimals else None
     for scale in (group["scale"] or "").lower().split():
-        value *= _SCALES[scale]
+        value *= (_SCALES | _INDIAN_SCALES)[scale]
     return value
 
 

@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathreason.evaluation.extraction import (
-    MAX_DEPTH,
     MAX_RESPONSE,
     STRATEGIES,
     Extraction,
@@ -22,6 +21,8 @@ from mathreason.evaluation.extraction import (
         ("It is \\boxed{18}.", "18", "boxed"),
         ("The answer is 18.", "18", "answer_is"),
         ("Answer: 18", "18", "answer_is"),
+        ("<answer>18</answer>", "18", "tag"),
+        ("```output\n18\n```", "18", "output"),
         ("Therefore, she has 18 eggs.", "18", "therefore"),
         ("3 * 6\n18 eggs", "18", "last_number"),
         ("No idea.", None, "none"),
@@ -33,8 +34,14 @@ def test_each_layer_is_named(response: str, answer: str | None, strategy: str) -
 
 
 def test_stronger_layers_win() -> None:
-    text = "Therefore 1. The answer is 2. It is \\boxed{3}.\n#### 4"
-    for marker, expected in (("\n#### 4", "4"), ("\\boxed{3}", "3"), ("The answer is 2.", "2"), ("", "1")):
+    text = "Therefore 1. The answer is 2. It is \\boxed{3}.\n#### 4\n<answer>5</answer>"
+    for marker, expected in (
+        ("\n<answer>5</answer>", "5"),
+        ("\n#### 4", "4"),
+        ("\\boxed{3}", "3"),
+        ("The answer is 2.", "2"),
+        ("", "1"),
+    ):
         assert extract(text).answer == expected
         text = text.replace(marker, "it") if marker else text
 
@@ -110,18 +117,31 @@ def test_a_labelled_solution_is_not_its_first_number() -> None:
     assert extract("A: She has 3 bags of 6.\n#### 18").answer == "18"
 
 
+def test_a_calculation_stands_for_its_result_only_where_that_is_missing() -> None:
+    assert extract("She makes 9*2=$<<9*2=18>>18.0 a day").answer == "18.0"
+    assert extract("She makes $<<9*2=18>>").answer == "18"
+
+
+def test_the_noise_of_floating_point_is_taken_off() -> None:
+    assert extract("\\boxed{7.6000000000000005}").answer == "7.6"
+    assert extract("```output\n63.99999999999999\n```").answer == "64"
+    assert extract("#### 0.6666666666666666").answer == "0.666666666667"
+    assert extract("#### 17.999999999").answer == "17.999999999"
+
+
+def test_a_refusal_is_no_answer_whatever_number_came_before() -> None:
+    assert extract("She has 5 eggs. There is not enough information.") == Extraction(None, "none")
+
+
+def test_a_remark_after_the_result_is_read_over() -> None:
+    assert extract("She makes 7*18 = 126.\nNote: a week has 7 days.").answer == "126"
+    assert extract("Note that 7*18 = 126.").answer == "126"
+
+
 def test_placeholder_and_unclosed_boxes_are_no_answers() -> None:
     assert extract("7 + \\boxed{\\phantom{4}} = 11, so \\boxed{4}").answer == "4"
     assert extract("Use \\boxed{}. So \\boxed{4}").answer == "4"
     assert extract("So \\boxed{18") == Extraction(None, "none")
-
-
-def test_braces_are_balanced_up_to_a_depth() -> None:
-    def box(depth: int) -> str:
-        return "\\boxed{x" + "{" * depth + "}" * depth + "}"
-
-    assert extract(box(MAX_DEPTH - 1)).strategy == "boxed"
-    assert extract(box(MAX_DEPTH)).strategy == "none"
 
 
 def test_a_very_long_response_is_read_at_both_ends() -> None:
@@ -131,7 +151,8 @@ def test_a_very_long_response_is_read_at_both_ends() -> None:
 
 
 PIECES = (
-    "#### |\\boxed{|}|The answer is |Answer: |So |Wait, |Question:| or |=|1|2.5|$|**|\n|. |\\frac|five|%"
+    "<answer>|</answer>|```output\n|```|Note |because |, so | to make |<think>|</think>"
+    "|#### |\\boxed{|}|The answer is |Answer: |So |Wait, |Question:| or |=|1|2.5|$|**|\n|. |\\frac|five|%"
     "|:00|-|x|<<|>>|\u0661|½|\ud800|\x00"
 )
 
