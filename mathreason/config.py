@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 BUILTIN_SOURCES = ("gsm8k", "gsm_hard", "numinamath_qwq_cot", "generator")
-BUILTIN_BENCHMARKS = ("gsm8k", "svamp", "asdiv", "gsm_hard", "generator")
+BUILTIN_BENCHMARKS = ("gsm8k", "gsm8k_platinum", "svamp", "asdiv", "gsm_hard", "math", "generator")
 EMBEDDED_MODEL = "embedded"
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -40,6 +40,10 @@ class Columns(_Section):
         None,
         description="Column with the final answer; when absent it is read after #### or in \\boxed{}.",
     )
+    group: str | None = Field(
+        None, description="Column that is equal for items with one source, which are then analysed together."
+    )
+    attributes: list[str] = Field([], description="Columns to break results down by, such as level.")
 
 
 class SourceConfig(_Section):
@@ -168,7 +172,7 @@ class TrainingConfig(_Section):
 class BenchmarkConfig(_Section):
     """One benchmark. A bare name in the job file means {name: that}."""
 
-    name: str = Field(description="gsm8k, svamp, asdiv, gsm_hard, generator, or any name with a path.")
+    name: str = Field(description="A known benchmark, or any name with a path.")
     path: str | None = Field(None, description="Your own JSONL file of items.")
     split: str | None = Field(
         None, description="Split to read; 'test' when absent (gsm_hard has only 'train')."
@@ -176,6 +180,9 @@ class BenchmarkConfig(_Section):
     columns: Columns | None = Field(None, description="With path: which column holds what.")
     count: PositiveInt | None = Field(None, description="generator: how many items it makes.")
     seed: int = Field(0, description="generator: the seed of its items.")
+    symbolic: bool | None = Field(
+        None, description="With path: answers are formulas, compared symbolically; numbers when absent."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -188,9 +195,35 @@ class BenchmarkConfig(_Section):
             )
         if self.path is None and self.columns is not None:
             raise ValueError("columns go with a path")
+        if self.path is None and self.symbolic is not None:
+            raise ValueError("symbolic goes with a path; a known benchmark knows its answers")
         if self.name == "generator" and self.path is None and self.count is None:
             raise ValueError("benchmark 'generator' never ends: give a count")
         return self
+
+
+class ServerConfig(_Section):
+    """An OpenAI-compatible server (vLLM, SGLang, llama.cpp, transformers serve) that holds the models."""
+
+    url: str = Field(description="Base address, such as http://127.0.0.1:8000/v1.")
+    model: str | None = Field(None, description="Served name of the base model; model.name when absent.")
+    tuned_model: str | None = Field(None, description="Served name of the adapter, for the tuned model.")
+    endpoint: Literal["completions", "chat"] = Field(
+        "completions", description="completions sends the rendered prompt, chat lets the server render it."
+    )
+    concurrency: PositiveInt = Field(16, description="Requests in flight at once.")
+    api_key_env: str = Field("OPENAI_API_KEY", description="Environment variable that holds the key, if any.")
+    timeout: Annotated[float, Field(gt=0)] = Field(600, description="Seconds one request may take.")
+    retry_seconds: Annotated[float, Field(ge=0)] = Field(
+        600, description="Seconds without any answer after which the evaluation gives up."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError(f"the server's url {value!r} must begin with http:// or https://")
+        return value.rstrip("/")
 
 
 class EvaluationConfig(_Section):
@@ -202,12 +235,24 @@ class EvaluationConfig(_Section):
         description="Benchmarks; the training data is audited against all of them.",
     )
     limit: PositiveInt | None = Field(200, description="Items of each benchmark, a seeded sample; null: all.")
-    seed: int = Field(0, description="Seed of that sample and of the few-shot examples.")
+    seed: int = Field(0, description="Seed of that sample, of the few-shot examples and of sampling.")
     few_shot: Annotated[int, Field(ge=0, le=64)] = Field(
         0, description="Worked examples before the question."
     )
-    engine: Literal["transformers"] = Field("transformers", description="What generates the responses.")
-    batch_size: PositiveInt = Field(16, description="Prompts generated together.")
+    few_shot_format: Literal["native", "lm_eval_gsm8k", "lm_eval_gsm8k_cot"] = Field(
+        "native",
+        description="How they are rendered: in this job's prompt, or as lm-evaluation-harness does it.",
+    )
+    engine: Literal["transformers", "openai", "vllm"] = Field(
+        "transformers", description="What generates the responses; openai needs a server."
+    )
+    server: ServerConfig | None = Field(None, description="With engine openai: the server.")
+    batch_size: PositiveInt | Literal["auto"] = Field(
+        "auto", description="Responses generated together; auto finds what memory allows."
+    )
+    samples: PositiveInt = Field(1, description="Responses to each item; more than one for pass@k and maj@k.")
+    temperature: Annotated[float, Field(ge=0)] = Field(0.0, description="0 is greedy.")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Nucleus sampling.")
     max_new_tokens: PositiveInt = Field(512, description="Token limit of a response; one cut off is counted.")
     stop: list[str] = Field(
         ["Question:", "</s>", "<|im_end|>"], description="Generation ends before any of these texts."
@@ -230,6 +275,18 @@ class EvaluationConfig(_Section):
         if "" in value:
             raise ValueError("an empty stop text would end every response at once")
         return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.samples > 1 and self.temperature == 0:
+            raise ValueError(
+                f"samples is {self.samples}, but at temperature 0 all would be equal; set a temperature"
+            )
+        if (self.engine == "openai") != (self.server is not None):
+            raise ValueError("engine openai and a server go together")
+        if self.few_shot_format != "native" and self.few_shot == 0:
+            raise ValueError(f"few_shot_format {self.few_shot_format} needs few_shot examples")
+        return self
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:

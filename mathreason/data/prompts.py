@@ -8,14 +8,15 @@ Plain style, for a base model:
     Answer:
 
 The completion is ` ` + the written steps + a last line `#### 72` + the end-of-sequence token. Chat style
-puts instruction and question into one user turn of the tokenizer's own chat template.
+puts instruction and question into one user turn of the tokenizer's own chat template. A published prompt
+(`mathreason.evaluation.fewshot` has two) is rendered as it was published, whatever the style.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mathreason.config import PromptConfig
 from mathreason.data.problem import Problem
@@ -36,28 +37,43 @@ class Example:
     prompt_tokens: int
 
 
+class PublishedPrompt(Protocol):
+    """A prompt whose every character is fixed by someone else, so that scores compare."""
+
+    def render(self, question: str, position: int) -> str:
+        """The whole prompt of the item that stands at `position` (from 0) in its benchmark."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides the text of every prompt, as a JSON value."""
+
+
 class Prompter:
     """Renders questions for one tokenizer.
 
-    Raises InputError when the chat style is asked for and the tokenizer has no chat template, or when it
-    has no end-of-sequence token.
+    A `published` prompt takes the place of instruction, style and shots. Raises InputError when the chat
+    style is asked for and the tokenizer has no chat template, or when it has no end-of-sequence token.
     """
 
     def __init__(
-        self, config: PromptConfig, tokenizer: PreTrainedTokenizerBase, shots: Sequence[Problem] = ()
+        self,
+        config: PromptConfig,
+        tokenizer: PreTrainedTokenizerBase,
+        shots: Sequence[Problem] = (),
+        published: PublishedPrompt | None = None,
     ) -> None:
         self._tokenizer: Any = tokenizer
+        self._published = published
         self.instruction = config.instruction
         self.shots = list(shots)
         has_template = bool(getattr(tokenizer, "chat_template", None))
-        if config.style == "chat" and not has_template:
+        if published is None and config.style == "chat" and not has_template:
             raise InputError(
                 "prompt.style is chat, but the tokenizer has no chat template; "
                 "use plain, or the chat version of the model"
             )
-        self.style = (
-            "chat" if config.style == "chat" or (config.style == "auto" and has_template) else "plain"
-        )
+        chat = config.style == "chat" or (config.style == "auto" and has_template)
+        self.style = "chat" if chat and published is None else "plain"
         if self._tokenizer.eos_token_id is None:
             raise InputError("the tokenizer has no end-of-sequence token, so a response could never end")
         self.eos_id: int = self._tokenizer.eos_token_id
@@ -66,6 +82,7 @@ class Prompter:
     def hash(self) -> str:
         """Hash of everything that shapes a prompt: texts, template, few-shot examples, token ids."""
         text = self.prompt(_PROBE.question)
+        published = {} if self._published is None else {"published": self._published.identity}
         return content_hash(
             {
                 "style": self.style,
@@ -73,11 +90,18 @@ class Prompter:
                 "prompt_ids": self.prompt_ids(text),
                 "completion": self.completion(_PROBE),
                 "eos": self._tokenizer.eos_token,
+                **published,
             }
         )
 
-    def prompt(self, question: str) -> str:
-        """The text the model sees before it answers `question`."""
+    def prompt(self, question: str, position: int = 0) -> str:
+        """The text the model sees before it answers `question`.
+
+        `position` is the item's place in its whole benchmark: a published prompt may give each item other
+        examples.
+        """
+        if self._published is not None:
+            return self._published.render(question, position)
         if self.style == "chat":
             return self._chat(question)
         shots = "".join(
@@ -86,14 +110,19 @@ class Prompter:
         start = f"{self.instruction}\n\n" if self.instruction else ""
         return f"{start}{shots}Question: {question}\nAnswer:"
 
-    def _chat(self, question: str) -> str:
-        messages: list[dict[str, str]] = []
+    def messages(self, question: str, position: int = 0) -> list[dict[str, str]]:
+        """The prompt as chat turns, for a server that renders them with a template of its own."""
+        if self._published is not None:
+            return [{"role": "user", "content": self._published.render(question, position)}]
+        turns: list[dict[str, str]] = []
         for shot in self.shots:
-            messages.append({"role": "user", "content": self._user_turn(shot.question)})
-            messages.append({"role": "assistant", "content": self.completion(shot)})
-        messages.append({"role": "user", "content": self._user_turn(question)})
+            turns.append({"role": "user", "content": self._user_turn(shot.question)})
+            turns.append({"role": "assistant", "content": self.completion(shot).lstrip()})
+        return [*turns, {"role": "user", "content": self._user_turn(question)}]
+
+    def _chat(self, question: str) -> str:
         rendered: str = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
+            self.messages(question), add_generation_prompt=True, tokenize=False
         )
         return rendered
 

@@ -22,6 +22,9 @@ Row = dict[str, Any]
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
 _HASH_ANSWER = re.compile(r"####[ \t]*(\S[^\n]*)\s*\Z")
+_BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])[ \t]*")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)  # an escaped brace is text and closes nothing
+_BARE_BOX = re.compile(r"[^\s$]+")
 
 # A float target carries 15 to 17 significant digits; programs and targets agree to that or not at all.
 TARGET_TOLERANCE = Fraction(1, 10**9)
@@ -92,15 +95,22 @@ def split_hash_answer(text: str) -> tuple[str, str] | None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Content of the last `\boxed{…}` with its braces balanced, or None."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
+    r"""Content of the last `\boxed{…}` or `\fbox{…}` with its braces balanced, or None.
+
+    A box without braces holds what stands up to the next space or `$`: `\boxed 2` is 2.
+    """
+    boxes = list(_BOX.finditer(text))
+    if not boxes:
         return None
+    start = boxes[-1].end()
+    if not text.startswith("{", start):
+        bare = _BARE_BOX.match(text, start)
+        return bare.group().rstrip(".,;:") or None if bare else None
     depth = 0
-    for position in range(start + len("\\boxed"), len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
+    for brace in _BRACE.finditer(text, start):
+        depth += {"{": 1, "}": -1}.get(brace.group(), 0)
         if depth == 0:
-            return text[start + len("\\boxed{") : position].strip() or None
+            return text[start + 1 : brace.start()].strip() or None
     return None
 
 
@@ -161,11 +171,24 @@ def _mapped(source: str, row: Row, identifier: str, columns: Columns) -> Parsed:
         solution, answer = parts if parts else (solution, last_boxed(solution))
     if answer is None:
         return Rejection("no_answer", question)
-    return Problem(question, solution, answer, source, identifier)
+    attributes = {name: said for name in columns.attributes if (said := _label(row, name)) is not None}
+    group = _label(row, columns.group) if columns.group else None
+    return Problem(question, solution, answer, source, identifier, attributes, group)
+
+
+def _label(row: Row, name: str) -> str | None:
+    """A column that sorts problems (a level, a group) as text; None when it is null."""
+    value = column(row, name)
+    if value is None:
+        return None
+    if not isinstance(value, str | int | float):
+        raise MissingColumn(f"column '{name}' should hold text or a number, found {type(value).__name__}")
+    return str(value)
 
 
 _PARSERS: dict[str, Callable[[str, Row, str], Parsed]] = {
     "gsm8k": _gsm8k,
+    "gsm8k_platinum": _gsm8k,
     "gsm_hard": _gsm_hard,
     "numinamath_qwq_cot": _numinamath,
     "generator": _generator,

@@ -30,7 +30,9 @@ DEFAULT_DATA_DIR = Path("data")
 
 HUB_SETS: dict[str, tuple[str, str | None]] = {
     "gsm8k": ("openai/gsm8k", "main"),
+    "gsm8k_platinum": ("madrylab/gsm8k-platinum", "main"),
     "gsm_hard": ("reasoning-machines/gsm-hard", None),
+    "math": ("DigitalLearningGmbH/MATH-lighteval", "default"),
     "numinamath_qwq_cot": ("PrimeIntellect/NuminaMath-QwQ-CoT-5M", None),
 }
 

@@ -4,13 +4,16 @@
     chosen = choose_items(items, limit=200, seed=0)                    # a seeded sample, same order
 
 Items come from the local data directory (`gsm8k/test.jsonl`) or, where the set is on the Hub in these
-columns, from there. gsm-hard has no test split: its 1 319 rows are the benchmark, under `train`.
+columns, from there. gsm-hard has no test split: its 1 319 rows are the benchmark, under `train`. A new
+benchmark is one entry in `_KNOWN` (and in `sources.HUB_SETS`, if the Hub has it); a file of your own needs
+none.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +37,11 @@ ToProblem = Callable[[Raw], Problem]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A known benchmark: default split, and how its rows are read."""
+    """A known benchmark: default split, how its rows are read, and whether its answers are formulas."""
 
     split: str
     read: ToProblem
+    symbolic: bool = False
 
 
 def _input_target(source: str) -> ToProblem:
@@ -64,12 +68,24 @@ def _question_answer(source: str, columns: Columns | None = None) -> ToProblem:
     return read
 
 
+# MATH (Hendrycks et al. 2021): the answer is what the solution boxes last.
+_MATH = Columns(question="problem", solution="solution", attributes=["type", "level"])  # type: ignore[call-arg]
+
 _KNOWN = {
     "gsm8k": Benchmark("test", _question_answer("gsm8k")),
+    "gsm8k_platinum": Benchmark("test", _question_answer("gsm8k_platinum")),
     "svamp": Benchmark("test", _input_target("svamp")),
     "asdiv": Benchmark("test", _input_target("asdiv")),
     "gsm_hard": Benchmark("train", _input_target("gsm_hard")),
+    "math": Benchmark("test", _question_answer("math", _MATH), symbolic=True),
 }
+
+
+def is_symbolic(config: BenchmarkConfig) -> bool:
+    """Whether answers of this benchmark are formulas, to be compared symbolically, rather than numbers."""
+    if config.path is not None:
+        return bool(config.symbolic)
+    return config.name in _KNOWN and _KNOWN[config.name].symbolic
 
 
 def load_items(config: BenchmarkConfig, data_dir: Path | None) -> list[Problem]:
@@ -103,6 +119,15 @@ def few_shot_examples(config: BenchmarkConfig, count: int, seed: int, data_dir: 
         return list(generate("train", count=count, seed=seed))
     pool = _read(_rows("gsm8k", "train", data_dir), _KNOWN["gsm8k"].read)
     return random.Random(seed).sample(pool, count)
+
+
+def question_answer_texts(source: str, split: str, data_dir: Path | None) -> list[tuple[str, str]]:
+    """The columns question and answer of a set in GSM8K's form, in its order, calculator notes and all."""
+    texts: list[tuple[str, str]] = []
+    for raw in _rows(source, split, data_dir):
+        with _place_in_errors(raw):
+            texts.append((text_column(raw.values, "question"), text_column(raw.values, "answer")))
+    return texts
 
 
 def hub_splits(configs: list[BenchmarkConfig]) -> list[tuple[str, str]]:
@@ -145,11 +170,17 @@ def _rows(source: str, split: str, data_dir: Path | None) -> list[Raw]:
 def _read(rows: list[Raw], read: ToProblem) -> list[Problem]:
     items: list[Problem] = []
     for raw in rows:
-        try:
+        with _place_in_errors(raw):
             item = read(raw)
-        except InputError as error:
-            raise InputError(f"{raw.place}: {error}") from error
-        if not item.question:
-            raise InputError(f"{raw.place}: the question is empty")
+            if not item.question:
+                raise InputError("the question is empty")
         items.append(item)
     return items
+
+
+@contextmanager
+def _place_in_errors(raw: Raw) -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{raw.place}: {error}") from error

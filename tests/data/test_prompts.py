@@ -111,3 +111,41 @@ def test_hash_changes_with_everything_that_shapes_a_prompt(tokenizer: Any, chat_
     ]
     assert len({variant.hash for variant in variants}) == len(variants)
     assert Prompter(PromptConfig(), tokenizer).hash == variants[0].hash
+
+
+class Fixed:
+    """A published prompt whose examples change with the position."""
+
+    def __init__(self, examples: str) -> None:
+        self.identity = {"examples": examples}
+
+    def render(self, question: str, position: int) -> str:
+        return f"example {position}\n{question}"
+
+
+def test_published_prompt_takes_the_place_of_instruction_style_and_shots(
+    tokenizer: Any, chat_tokenizer: Any
+) -> None:
+    for config in (PromptConfig(), PromptConfig(style="chat", instruction="Sing.")):
+        for each in (tokenizer, chat_tokenizer):
+            prompter = Prompter(config, each, [PROBLEM], published=Fixed("a"))
+            assert prompter.style == "plain"
+            assert prompter.prompt("Q?", 7) == "example 7\nQ?"
+
+
+def test_hash_tells_published_prompts_apart_that_begin_alike(tokenizer: Any) -> None:
+    first, second, again = (Prompter(PromptConfig(), tokenizer, published=Fixed(e)).hash for e in "aba")
+    assert first == again
+    assert len({first, second, Prompter(PromptConfig(), tokenizer).hash}) == 3
+
+
+def test_messages_are_the_turns_a_chat_template_is_given(tokenizer: Any, chat_tokenizer: Any) -> None:
+    turns = [
+        {"role": "user", "content": "Sum.\n\nTom has 3 apples and buys 4. How many?"},
+        {"role": "assistant", "content": "3 + 4 = 7\n#### 7"},
+        {"role": "user", "content": "Sum.\n\nQ?"},
+    ]
+    for each in (tokenizer, chat_tokenizer):
+        assert Prompter(PromptConfig(instruction="Sum."), each, [PROBLEM]).messages("Q?") == turns
+    published = Prompter(PromptConfig(), chat_tokenizer, [PROBLEM], published=Fixed("a"))
+    assert published.messages("Q?", 7) == [{"role": "user", "content": "example 7\nQ?"}]

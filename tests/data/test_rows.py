@@ -91,6 +91,39 @@ def test_boxed_content_has_balanced_braces() -> None:
     assert last_boxed("none") is None
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (r"so \fbox{7}.", "7"),
+        (r"\boxed{1} and \fbox{2}", "2"),
+        (r"so $x = \boxed 2$.", "2"),
+        (r"so \boxed 12.", "12"),
+        (r"so \boxed \frac{1}{2}$", r"\frac{1}{2}"),
+        (r"\boxed {3}", "3"),
+        (r"\boxed{\left\{ 1, 2 \right.}", r"\left\{ 1, 2 \right."),
+        (r"\boxed{\{1,2\}}", r"\{1,2\}"),
+        (r"\boxed{}", None),
+        (r"\boxed", None),
+        (r"\boxedanswer{4}", None),
+    ],
+)
+def test_boxes_as_they_are_written(text: str, answer: str | None) -> None:
+    assert last_boxed(text) == answer
+
+
+def test_own_columns_give_attributes_and_a_group() -> None:
+    row = {"question": "Q?", "answer": 2, "level": 3, "topic": "sums", "story": 17, "note": None}
+    columns = Columns(answer="answer", attributes=["level", "topic", "note"], group="story")
+    problem = parse_row("jsonl", row, "mine/0", columns)
+    assert isinstance(problem, Problem)
+    assert problem.attributes == {"level": "3", "topic": "sums"}
+    assert problem.group == "17"
+    with pytest.raises(MissingColumn, match="no column 'chapter'"):
+        parse_row("jsonl", row, "mine/0", Columns(answer="answer", attributes=["chapter"]))
+    with pytest.raises(MissingColumn, match="column 'level' should hold text or a number, found list"):
+        parse_row("jsonl", {**row, "level": [3]}, "mine/0", columns)
+
+
 def test_numbers_are_written_as_people_do() -> None:
     assert number_text(18.0) == "18"
     assert number_text(-9867630.0) == "-9867630"

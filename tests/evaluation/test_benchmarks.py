@@ -3,26 +3,93 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from mathreason.config import BenchmarkConfig, Columns
-from mathreason.data.audit import masked
+from mathreason.config import BUILTIN_BENCHMARKS, BenchmarkConfig, Columns
+from mathreason.data.audit import Audit, masked
 from mathreason.data.sources import SourceUnavailable
 from mathreason.errors import InputError
-from mathreason.evaluation.benchmarks import choose_items, few_shot_examples, load_items
+from mathreason.evaluation.benchmarks import (
+    choose_items,
+    few_shot_examples,
+    hub_splits,
+    is_symbolic,
+    load_items,
+)
+from mathreason.results import read_jsonl
 
 
 @pytest.mark.parametrize(
     ("name", "count", "answer"),
-    [("gsm8k", 1319, "18"), ("svamp", 1000, "51"), ("asdiv", 2096, "9"), ("gsm_hard", 1319, "-9867630")],
+    [
+        ("gsm8k", 1319, "18"),
+        ("svamp", 1000, "51"),
+        ("asdiv", 2096, "9"),
+        ("gsm_hard", 1319, "-9867630"),
+        ("math", 5000, "2"),
+    ],
 )
 def test_real_benchmarks_load_whole(real_data: Path, name: str, count: int, answer: str) -> None:
     items = load_items(BenchmarkConfig(name=name), real_data)
     assert len(items) == count
     assert items[0].answer == answer
     assert len({item.id for item in items}) == count
+
+
+def test_math_items_have_type_level_and_the_boxed_answer(real_data: Path) -> None:
+    items = load_items(BenchmarkConfig(name="math"), real_data)
+    assert Counter(item.attributes["level"] for item in items)["Level 5"] == 1324
+    assert len({item.attributes["type"] for item in items}) == 7
+    assert items[2].answer == r"\dfrac{9}{7}"
+    assert items[2].solution.endswith(r"=\boxed{\dfrac{9}{7}}$.")
+
+
+def test_math_items_in_training_rows_are_caught(real_data: Path) -> None:
+    audit = Audit({"math": load_items(BenchmarkConfig(name="math"), real_data)})
+    rows = [row for _, row in read_jsonl(real_data / "numinamath_qwq_cot" / "train.jsonl")]
+    assert len({row["prompt"] for row in rows}) == 50
+    assert all(audit.match(row["prompt"]) for row in rows)
+    clean = [row["question"] for _, row in read_jsonl(real_data / "gsm8k" / "train.jsonl")]
+    assert not any(audit.match(question) for question in clean)
+
+
+def test_math_row_without_a_box_names_file_and_line(tmp_path: Path) -> None:
+    path = tmp_path / "math" / "test.jsonl"
+    path.parent.mkdir()
+    row = {"problem": "1 + 1?", "type": "Algebra", "level": "Level 1", "solution": "It is 2."}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        load_items(BenchmarkConfig(name="math"), tmp_path)
+    assert f"{path}:1: the row cannot be a benchmark item (no_answer)" in str(caught.value)
+
+
+def test_platinum_is_read_in_gsm8ks_columns(tmp_path: Path) -> None:
+    path = tmp_path / "gsm8k_platinum" / "test.jsonl"
+    path.parent.mkdir()
+    row = {"question": "Q?", "answer": "1 + 1 = <<1+1=2>>2\n#### 2", "cleaning_status": "verified"}
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    [item] = load_items(BenchmarkConfig(name="gsm8k_platinum"), tmp_path)
+    assert (item.solution, item.answer, item.id) == ("1 + 1 = 2", "2", "gsm8k_platinum/test/0")
+
+
+def test_which_answers_are_formulas() -> None:
+    assert is_symbolic(BenchmarkConfig(name="math"))
+    for name in ("gsm8k", "gsm8k_platinum", "svamp", "asdiv", "gsm_hard"):
+        assert not is_symbolic(BenchmarkConfig(name=name))
+    assert not is_symbolic(BenchmarkConfig(name="generator", count=1))
+    assert not is_symbolic(BenchmarkConfig(name="math", path="mine.jsonl"))
+    assert is_symbolic(BenchmarkConfig(name="mine", path="mine.jsonl", symbolic=True))
+
+
+def test_every_known_benchmark_can_be_loaded() -> None:
+    for name in BUILTIN_BENCHMARKS:
+        if name != "generator":
+            [(source, split)] = hub_splits([BenchmarkConfig(name=name)])
+            with pytest.raises(SourceUnavailable, match=f"'{source}' \\(split {split}\\) cannot be had"):
+                load_items(BenchmarkConfig(name=name), Path("/nowhere"))
 
 
 def test_limit_is_a_seeded_sample_in_the_original_order(real_data: Path) -> None:
