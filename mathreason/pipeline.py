@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from mathreason.config import JobConfig
 from mathreason.data.problem import Problem
 from mathreason.errors import InputError
-from mathreason.results import VARIANTS
+from mathreason.results import VARIANTS, Shard
 from mathreason.session import Session
 
 if TYPE_CHECKING:
-    from mathreason.evaluation.runner import Plan
-    from mathreason.models import LoadedModel
+    from mathreason.evaluation.plan import Plan
 
 
 def run_all(session: Session) -> dict[str, Any]:
@@ -53,10 +52,14 @@ def benchmark_items(job: JobConfig, data_dir: Path | None) -> dict[str, list[Pro
     return {config.name: load_items(config, data_dir) for config in job.evaluation.benchmarks}
 
 
-def evaluate_stage(session: Session, variants: tuple[str, ...]) -> None:
-    """Evaluate `variants` on every benchmark; the model is loaded once, the adapter put on for tuned."""
-    from mathreason.evaluation.runner import is_complete, plan_evaluation
-    from mathreason.models import load_model, load_tokenizer
+def evaluate_stage(session: Session, variants: tuple[str, ...], shard: Shard | None = None) -> bool:
+    """Evaluate `variants` on every benchmark; whether all of them are complete now.
+
+    The model is loaded once, and the adapter put on for the tuned variant.
+    """
+    from mathreason.evaluation.plan import plan_evaluation
+    from mathreason.evaluation.runner import is_complete
+    from mathreason.models import load_tokenizer
 
     job, run = session.job, session.run
     if "tuned" in variants and not run.train.is_file():
@@ -71,44 +74,27 @@ def evaluate_stage(session: Session, variants: tuple[str, ...]) -> None:
     waiting = [plan for plan in plans if not is_complete(run, plan)]
     if not waiting:
         session.reporter.say("evaluation: already complete")
-        return
-    _evaluate_all(session, waiting, load_model(job.model, session.reporter))
+        return True
+    _evaluate_all(session, waiting, shard)
+    return all(is_complete(run, plan) for plan in plans)
 
 
-def _evaluate_all(session: Session, plans: list[Plan], loaded: LoadedModel) -> None:
-    from mathreason.evaluation.engine import TransformersEngine
+def _evaluate_all(session: Session, plans: list[Plan], shard: Shard | None) -> None:
+    from mathreason.evaluation.engines import open_engines
     from mathreason.evaluation.runner import evaluate
-    from mathreason.models import apply_adapter
 
-    settings = session.job.evaluation
-    adapted = False
+    engines = open_engines(session.job, session.run, session.reporter)
     for plan in plans:
-        if plan.variant == "tuned" and not adapted:
-            loaded = apply_adapter(loaded, session.run.adapter)
-            adapted = True
-        _say_when_positions_run_out(session, plan, loaded)
-        engine = TransformersEngine(loaded, settings.max_new_tokens, settings.stop)
-        result = evaluate(session.run, plan, engine, loaded.facts, session.reporter)
+        result = evaluate(session.run, plan, engines(plan), session.reporter, shard)
+        if result is None:
+            continue
         accuracy = result["accuracy"]
         session.reporter.say(
-            f"{plan.benchmark.name}, {plan.variant}: {accuracy['correct']} of {accuracy['n']} correct "
+            f"{plan.title}: {accuracy['correct']} of {accuracy['n']} correct "
             f"({accuracy['value']:.1%}), {result['timing']['items_per_second']} items/s"
         )
         if not result["contamination"]["clean"]:
             session.reporter.warn(result["contamination"]["note"])
-
-
-def _say_when_positions_run_out(session: Session, plan: Plan, loaded: LoadedModel) -> None:
-    positions = getattr(loaded.model.config, "max_position_embeddings", None)
-    longest = max(len(ids) for ids in plan.prompt_ids) + session.job.evaluation.max_new_tokens
-    if positions is not None and longest > positions:
-        said = (
-            f"{plan.benchmark.name}: prompt and response may take {longest} tokens, "
-            f"more than the model's {positions} positions"
-        )
-        if said not in loaded.facts["fallbacks"]:
-            session.reporter.warn(said)
-            loaded.facts["fallbacks"].append(said)
 
 
 def compare_stage(session: Session) -> dict[str, Any]:

@@ -4,6 +4,7 @@
       job.yaml  run.json  data.json  data/{train,validation}.jsonl  train.json  log.jsonl  log.txt
       checkpoints/  adapter/
       evaluations/<benchmark>/<base|tuned>.json, <base|tuned>.samples.jsonl, <base|tuned>.times.jsonl
+      shards/<i>-of-<n>.json, .txt           status and log of the processes that share an evaluation
       comparison.json  report.html
 
 A JSON file is written to a temporary name, fsynced and renamed, so a reader sees all of it or none
@@ -23,6 +24,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -50,6 +52,17 @@ _PACKAGES = (
     "safetensors",
     "scipy",
 )
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Part `number` of `count`, from 1: every count-th item of a benchmark, for processes that share it."""
+
+    number: int
+    count: int
+
+    def holds(self, index: int) -> bool:
+        return index % self.count == self.number - 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,12 @@ class RunDir:
     def log_text(self) -> Path:
         return self.path / "log.txt"
 
+    def shard_state(self, shard: Shard) -> Path:
+        return self.path / "shards" / f"{shard.number}-of-{shard.count}.json"
+
+    def shard_log(self, shard: Shard) -> Path:
+        return self.shard_state(shard).with_suffix(".txt")
+
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
@@ -106,6 +125,20 @@ class RunDir:
 
     def times(self, benchmark: str, variant: str) -> Path:
         return self.path / "evaluations" / benchmark / f"{variant}.times.jsonl"
+
+    def times_of(self, samples: Path) -> Path:
+        """The times file that goes with a samples file."""
+        return samples.with_name(samples.name.replace(".samples.", ".times."))
+
+    def shard(self, path: Path, shard: Shard) -> Path:
+        """Where one shard of an evaluation keeps its part of `path`, a samples or a times file."""
+        variant, _, ending = path.name.partition(".")
+        return path.with_name(f"{variant}.shard-{shard.number}-of-{shard.count}.{ending}")
+
+    def shards(self, path: Path) -> list[Path]:
+        """The parts of `path` that shards have written, sorted."""
+        variant, _, ending = path.name.partition(".")
+        return sorted(path.parent.glob(f"{variant}.shard-*-of-*.{ending}"))
 
     def benchmarks(self) -> list[str]:
         """Names of the benchmarks that have at least one evaluation file, sorted."""
@@ -205,6 +238,42 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
             os.fsync(file.fileno())
     except OSError as error:
         raise MathreasonError(f"cannot write {path}: {error.strerror}") from error
+
+
+class JsonlAppender:
+    """Appends rows to a JSON Lines file, each in one write that outlives the process.
+
+    What survives a power cut is at most `SYNC_SECONDS` behind; a kill loses nothing that was appended.
+    """
+
+    SYNC_SECONDS = 1.0
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._synced = time.monotonic()
+        with self._naming_the_file():
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+
+    def append(self, row: dict[str, Any]) -> None:
+        line = (to_json(row, indent=None) + "\n").encode("utf-8")
+        with self._naming_the_file():
+            while line:
+                line = line[os.write(self._descriptor, line) :]
+            if time.monotonic() - self._synced >= self.SYNC_SECONDS:
+                os.fsync(self._descriptor)
+                self._synced = time.monotonic()
+
+    def close(self) -> None:
+        with self._naming_the_file():
+            os.fsync(self._descriptor)
+            os.close(self._descriptor)
+
+    @contextmanager
+    def _naming_the_file(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise MathreasonError(f"cannot write {self._path}: {error.strerror}") from error
 
 
 # -- reading ---------------------------------------------------------------------------------------

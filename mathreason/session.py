@@ -7,6 +7,7 @@
 A target is a job file (whose run directory is found by name and hash) or a run directory. While a
 session is open, run.json says `running` and which process; a second process on the same host is refused.
 A process that was killed leaves `running` behind, and the next one sees that it is gone and goes on.
+Processes that share an evaluation (shards) each keep a status and a log of their own in `shards/`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mathreason.jobfile import dump_job, load_job, run_id
 from mathreason.progress import Reporter
 from mathreason.results import (
     RunDir,
+    Shard,
     content_hash,
     make_directory,
     now,
@@ -55,6 +57,7 @@ class Session:
     run: RunDir
     data_dir: Path | None
     reporter: Reporter
+    state_path: Path
     state: dict[str, Any] = field(default_factory=dict)
 
     @contextmanager
@@ -70,7 +73,7 @@ class Session:
         self._save()
 
     def _save(self) -> None:
-        write_json(self.run.run, self.state)
+        write_json(self.state_path, self.state)
 
 
 def resolve(target: str, overrides: list[str], results: Path | None, data_dir: Path | None) -> Target:
@@ -110,18 +113,24 @@ def _training_identity(job: JobConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def open_session(target: Target) -> Iterator[Session]:
-    """Work on a run: creates its folder, keeps run.json, and notes how it ended.
+def open_session(target: Target, shard: Shard | None = None) -> Iterator[Session]:
+    """Work on a run: creates its folder, keeps its status, and notes how it ended.
 
-    Raises InputError when the folder cannot be written or another process on this host is working on it.
+    Raises InputError when the folder cannot be written or another process on this host is working on it
+    (on the same shard of it).
     """
     run = target.run
     make_directory(run.path)
-    previous = read_json(run.run) if run.run.is_file() else {}
+    state_path, log = (run.shard_state(shard), run.shard_log(shard)) if shard else (run.run, run.log_text)
+    make_directory(state_path.parent)
+    previous = read_json(state_path) if state_path.is_file() else {}
     _refuse_second(previous, run)
     write_text(run.job, dump_job(target.job))
-    with Reporter(run.log_text) as reporter, provenance_of(job_provenance(target.job)):
-        session = Session(target.job, run, target.data_dir, reporter, _started(target.job, previous))
+    with Reporter(log) as reporter, provenance_of(job_provenance(target.job)):
+        if shard and not run.run.is_file():
+            write_json(run.run, {**_started(target.job, {}), "status": "pending", "process": None})
+        started = _started(target.job, previous)
+        session = Session(target.job, run, target.data_dir, reporter, state_path, started)
         session._save()
         reporter.say(f"run {run.id} in {run.path}")
         ended = "failed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mathreason.jobfile import load_job
 from mathreason.progress import Reporter
@@ -22,8 +22,10 @@ class Solution:
 def solve(run: RunDir, question: str, base: bool = False) -> Solution:
     """Greedy response of the run's tuned (or base) model to `question`."""
     from mathreason.data.prompts import Prompter
-    from mathreason.evaluation.engine import TransformersEngine
+    from mathreason.evaluation.engine import Request
     from mathreason.evaluation.extraction import extract
+    from mathreason.evaluation.plan import sampling_of
+    from mathreason.evaluation.transformers_engine import TransformersEngine
     from mathreason.models import apply_adapter, load_model
 
     job = load_job(run.job)
@@ -31,7 +33,9 @@ def solve(run: RunDir, question: str, base: bool = False) -> Solution:
     if not base:
         loaded = apply_adapter(loaded, run.adapter)
     prompter = Prompter(job.prompt, loaded.tokenizer)
-    engine = TransformersEngine(loaded, job.evaluation.max_new_tokens, job.evaluation.stop)
-    [response] = engine.generate([prompter.prompt_ids(prompter.prompt(question))])
+    prompt = prompter.prompt(question)
+    sampling = replace(sampling_of(job.evaluation), temperature=0.0)
+    engine = TransformersEngine(loaded, sampling, 1, Reporter())
+    [(_, response)] = engine.generate([Request(0, prompt, prompter.prompt_ids(prompt), seed=0)])
     found = extract(response.text)
     return Solution(response.text.strip(), found.answer, found.strategy, response.finish_reason == "length")

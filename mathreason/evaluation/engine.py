@@ -1,23 +1,49 @@
-"""Engines turn prompts into responses. The one here generates greedily with transformers.
+"""What every engine is: prompts in, responses out, in any order.
 
-    engine = TransformersEngine(loaded, max_new_tokens=512, stop=["Question:"])
-    responses = engine.generate([[1, 733, 16289], [1, 22478]])     # one Response for each prompt, in order
+    engine: Engine = ...
+    for id, response in engine.generate(requests, done={0, 1}):     # not in the order of the requests
+        ...
 
-An engine knows token ids and nothing about benchmarks or answers.
+An engine knows prompts and token ids and nothing about benchmarks or answers. It is given all the requests
+of an evaluation, with the ids of those that are already answered: what it works out from the whole (the
+prefix all prompts share, the size of a batch) is then the same however often it is stopped and started.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    import torch
-
-    from mathreason.models import LoadedModel
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One response that is wanted, with a seed for sampling.
+
+    The prompt is there rendered, as token ids, and as the chat messages (role and content) that a server
+    with a template of its own renders.
+    """
+
+    id: int
+    prompt: str
+    prompt_ids: Sequence[int]
+    seed: int
+    messages: Sequence[Mapping[str, str]] = ()
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are chosen and when a response ends. Temperature 0 is greedy; then no seed matters."""
+
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "stop": list(self.stop)}
 
 
 @dataclass(frozen=True)
@@ -29,94 +55,23 @@ class Response:
     finish_reason: FinishReason
 
 
-class TransformersEngine:
-    """Greedy generation of left-padded batches."""
+class Engine(Protocol):
+    """A source of responses.
 
-    def __init__(self, loaded: LoadedModel, max_new_tokens: int, stop: Sequence[str]) -> None:
-        self._model: Any = loaded.model
-        self._tokenizer: Any = loaded.tokenizer
-        self._max_new_tokens = max_new_tokens
-        self._stop = list(stop)
-        self._model.eval()
-        eos = self._model.generation_config.eos_token_id
-        listed = eos if isinstance(eos, list) else [eos]
-        self._eos = {int(i) for i in (*listed, self._tokenizer.eos_token_id) if i is not None}
+    `facts` says what answers (for the result's "model"); its "fallbacks" lists what was asked for and
+    replaced, and may grow while the engine works.
+    """
 
-    def generate(self, prompts: Sequence[Sequence[int]]) -> list[Response]:
-        """One response for each prompt (token ids), generated together."""
-        import torch
-        from transformers import GenerationConfig, StoppingCriteriaList
+    facts: dict[str, Any]
 
-        longest = max(len(prompt) for prompt in prompts)
-        pad = self._tokenizer.pad_token_id
-        ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-        config = GenerationConfig(
-            do_sample=False,
-            num_beams=1,
-            max_new_tokens=self._max_new_tokens,
-            eos_token_id=sorted(self._eos),
-            pad_token_id=pad,
-        )
-        watch = _StopTexts(self._tokenizer, self._stop, longest)
-        with torch.inference_mode():
-            output = self._model.generate(
-                input_ids=ids.to(self._model.device),
-                attention_mask=mask.to(self._model.device),
-                generation_config=config,
-                stopping_criteria=StoppingCriteriaList([watch]),
-            )
-        return [self._response(row) for row in output[:, longest:].tolist()]
-
-    def _response(self, generated: list[int]) -> Response:
-        """Cut one row at its first EOS or stop text; neither within the limit means it was truncated."""
-        end = next((i for i, token in enumerate(generated) if token in self._eos), None)
-        text = self._decode(generated if end is None else generated[:end])
-        cuts = [position for stop in self._stop if (position := text.find(stop)) >= 0]
-        if cuts:
-            # How many tokens the text up to and with the stop text took; later ones are padding of the batch.
-            tokens = self._tokens_until_stop(generated if end is None else generated[:end])
-            return Response(text[: min(cuts)], tokens, "stop")
-        if end is not None:
-            return Response(text, end + 1, "stop")
-        return Response(text, len(generated), "length")
-
-    def _tokens_until_stop(self, generated: list[int]) -> int:
-        low, high = 1, len(generated)
-        while low < high:
-            middle = (low + high) // 2
-            text = self._decode(generated[:middle])
-            if any(stop in text for stop in self._stop):
-                high = middle
-            else:
-                low = middle + 1
-        return low
-
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        return text
+    def generate(
+        self, requests: Sequence[Request], done: Collection[int] = ()
+    ) -> Iterator[tuple[int, Response]]:
+        """(id, response) of every request whose id is not in `done`, each as soon as it is there."""
+        ...
 
 
-class _StopTexts:
-    """Stopping criterion: ends a row once a stop text is in what it generated."""
-
-    def __init__(self, tokenizer: Any, stop: list[str], prompt_length: int) -> None:
-        self._tokenizer = tokenizer
-        self._stop = stop
-        self._start = prompt_length
-        # A token carries at least one byte of text, so a stop text just completed is within these tokens.
-        self._window = max((len(text.encode()) for text in stop), default=0) + 1
-        self._done: torch.Tensor | None = None
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
-        import torch
-
-        del scores
-        if self._done is None:
-            self._done = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-        if self._stop:
-            tail = input_ids[:, max(self._start, input_ids.shape[1] - self._window) :]
-            texts = self._tokenizer.batch_decode(tail, skip_special_tokens=True)
-            hit = [any(stop in text for stop in self._stop) for text in texts]
-            self._done |= torch.tensor(hit, device=input_ids.device)
-        return self._done
+def cut_at_stop(text: str, stop: Sequence[str]) -> str | None:
+    """`text` before the first stop text in it; None when it holds none."""
+    places = [place for word in stop if (place := text.find(word)) >= 0]
+    return text[: min(places)] if places else None

@@ -24,50 +24,102 @@ ARITHMETIC = re.compile(
 """Matches where a sentence begins with a calculation such as `3 eggs * 6`."""
 
 
+_BOX_OR_FACE = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])|\\math(?:rm|bf|it|sf)\s?\{([ie])\}")
+_UNIT_WORDS = re.compile(  # "5 eggs a day", "12 cm^2"; two letters of another kind are a product: "2 xy"
+    r"(?:\s(?:[A-Za-z]{3,}|a(?=\s[A-Za-z]{3})|cm|mm|km|dm|ft|in|yd|mi|kg|mg|gm|lb|oz|hr|mL|ml|cc|am|pm|sq|of|to|at|on|by|is"
+    r"|or|an|as|my|no|up|he|we|it)\.?|/[A-Za-z]{2,}|(?<=[A-Za-z]{2})\^\{?\d\}?)+"
+)
+_DOLLARS = re.compile(r"^\s*\${1,2}|(?<!\\)\${1,2}\s*$")
+_GROUPED = re.compile(r",\s?\\!\s?(?=\d{3})")  # 11,\! 111
+_ROUNDED = re.compile(r"([^=]*\\(?:sqrt|pi|ln|log)(?![A-Za-z])[^=]*?)\s*\\approx(?![A-Za-z])")
+
+
 def normalise_answer(text: str) -> str:
     """A boxed or a reference answer in the form in which answers are compared; "" if nothing is there.
 
     A number with or without a unit, and the right-hand side of `x = 5`, become `Number.text`; anything
     else goes through `normalise_text`.
     """
-    text = re.sub(r"\\f?box(?:ed)?(?![A-Za-z])", "", plain_characters(text[:MAX_LENGTH]))
+    text = _BOX_OR_FACE.sub(r"\1", plain_characters(text[:MAX_LENGTH]))
+    text = _GROUPED.sub(",", _DOLLARS.sub("", text))
+    if rounded := _ROUNDED.match(text):
+        text = rounded[1]
     if number := read_number(text):
         return number.text
-    line = unbracketed(plain(text))
+    line = unbracketed(" ".join(plain(text).split()))
     value = right_hand_side(line)
     if number := read_number(value):
         return number.text
     quantity = number_at(value, 0)
-    if quantity and re.fullmatch(
-        r"(?:\s(?:[A-Za-z]{2,}|a)\.?|/[A-Za-z]{2,}|\^\{?\d\}?)+", value[quantity[1] :]
-    ):
+    if quantity and _UNIT_WORDS.fullmatch(value, quantity[1]):
         return quantity[0].text
     normal = normalise_text(text)
     # "45, 135" without its space would come back as the number 45135
-    return normal if read_number(normal) is None else " ".join(line.split())
+    return normal if read_number(normal) is None else line
 
 
 _BOUND = TEXT_COMMAND + r"\{([^{}]*+)\}"
+_SYMBOLS = str.maketrans(
+    {
+        "\u2264": "\\le ",
+        "\u2265": "\\ge ",
+        "\u2260": "\\ne ",
+        "\u00b1": "\\pm ",
+        "\u2208": "\\in ",
+        "\u2205": "\\emptyset ",
+        "\u03b8": "\\theta ",
+    }
+)
+_FUNCTIONS = "arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|cot|sec|csc|ln|log"
+_UNITS = (
+    r"(?:(?:square|cubic|sq\.?|cu\.?) )?(?:units?|cm|mm|km|centimeters?|met(?:er|re)s?|kilomet(?:er|re)s?"
+    r"|inch(?:es)?|f(?:ee|oo)t|ft|yards?|miles?|mph|degrees?|radians?|seconds?|minutes?|hours?|dollars?|cents?)"
+    r"(?:(?:\^\{?[23]\}?)|(?: per |/)[A-Za-z]+| squared| cubed)?"
+)
 _TEXT_FORMS = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\\(?:left|right|displaystyle|[bB]igg?[lr]?)(?![A-Za-z])", ""),
+        (r"\\(?:left|right|displaystyle|limits|[bB]igg?[lr]?)(?![A-Za-z])", ""),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\^\s?\{?\s?\\circ\s?\}?|\\degree(?![A-Za-z])", ""),
-        (r"(?i)\b([ap])\.?\s?m(?:\.|\b)", r"\1m"),
+        (r"(?i)(?<![A-Za-z])([ap])\.?\s?m(?:\.|\b)", r"\1m"),
         (TRAILING_UNIT.pattern, ""),
         (_BOUND, r" \1 "),
         (_BOUND, r" \1 "),
-        (r"\\[!,;:]|\\ |~|\\q?quad(?![A-Za-z])", " "),
-        (r"\\\(|\\\)|\\\[|\\\]|\\?\$|[*`]{2,}|^[*_`\"' ]+|[*_`\"' ]+$", ""),
+        (r"(?<!\\)\\[!,;: ]|~|\\q?quad(?![A-Za-z])", " "),
+        (r"(?<!\\)\\[()\[\]]|\\?\$", ""),
+        (r"(?<=[\w)}])\s?\*\*\s?(?=[-\w({\\])", "^"),
+        (r"[*`]{2,}|^[*_`\"' ]+|[*_`\"' ]+$", ""),
+        (r"\\%", "%"),
+        (r"\\([lg])(?:eqslant|eqq|eq)(?![A-Za-z])", r"\\\1e "),
+        (r"\\neq(?![A-Za-z])|!=", r"\\ne "),
+        (r"<=", r"\\le "),
+        (r">=", r"\\ge "),
+        (r"\\(?:lvert|rvert|vert|mid)(?![A-Za-z])", "|"),
+        (r"\\(?:cdot|times|ast)(?![A-Za-z])", "*"),
+        (r"\\div(?![A-Za-z])", "/"),
+        (r"(?<![A-Za-z\\])(?:infinity|inf|infty)(?![A-Za-z])|\+\s?\\infty", r"\\infty "),
+        (r"(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+        (rf"(?<![A-Za-z\\])({_FUNCTIONS})(?![A-Za-z])", r"\\\1 "),
+        (r"(?:\\|(?<![A-Za-z\\]))sqrt\s?\(([^()]{1,200})\)", r"\\sqrt{\1}"),
         (r"\\frac\s?([^\s{\\])", r"\\frac{\1}"),
         (r"(\\frac\{[^{}]{0,200}\})\s?([^\s{\\])", r"\1{\2}"),
-        (r"\\sqrt\s?([^\s{\\\[])", r"\\sqrt{\1}"),
-        (r"([_^])\{([^{}])\}", r"\1\2"),
+        (r"\\sqrt\s?(\d+|[^\s{\\\[])", r"\\sqrt{\1}"),
+        (r"\^\s?(-?\d{2,}|-\d)(?![\d.])", r"^{\1}"),
+        (r"\^\s?\(([^()]{1,200})\)", r"^{\1}"),
+        (r"([_^])\s?\{\s?([^{}\s])\s?\}", r"\1\2"),
         (r"\{,\}", ","),
-        (r"[\s.]+$|^\s+", ""),
-        (r"\s+(?![A-Za-z])|(?<![A-Za-z])\s+", ""),
+        (r",\s?(?:\\text\{[a-z ]*\})?\s?[a-z]\s?\\in\s?\\(?:mathbb\s?\{?[A-Z]\}?|[A-Z])\s*$", ""),
         (r"\s+", " "),
+        (rf"(?<=[\d}})])\s?{_UNITS}[\s.]*$|(?<=\\pi)\s+{_UNITS}[\s.]*$", ""),
+        (r"[\s.]+$|^\s+|^\+", ""),
+        # "100, 200" keeps its space: without it, it would be one number
+        (
+            r"(?<!\d,)\s(?![A-Za-z])|(?<=\d,)\s(?![A-Za-z]|\d{3}(?!\d))|(?<![A-Za-z,])\s|(?<=,)\s(?=[A-Za-z])",
+            "",
+        ),
+        (r"(?<=\d)\*(?=[A-Za-z(]|\\(?!frac))", ""),
+        (r"\\log_([0-9a-z])", r"\\log_{\1}"),
     )
 )
 
@@ -76,9 +128,10 @@ def normalise_text(text: str) -> str:
     """An answer that is no number, with everything taken out that does not change its meaning.
 
     Spaces, `\\left` and `\\right`, degree signs, `\\text{}`, units, dollar signs, the trailing period;
-    `\\dfrac` and `\\frac12` become `\\frac{1}{2}`, `(A)` becomes `A`.
+    `\\dfrac` and `\\frac12` become `\\frac{1}{2}`, `x**2` becomes `x^2`, `sqrt(3)` becomes `\\sqrt{3}`, `(A)`
+    becomes `A`.
     """
-    text = plain_characters(text[:MAX_LENGTH])
+    text = plain_characters(text[:MAX_LENGTH]).translate(_SYMBOLS)
     for pattern, replacement in _TEXT_FORMS:
         text = pattern.sub(replacement, text)
     while text.startswith("{") and text.endswith("}") and text.count("{") == 1:

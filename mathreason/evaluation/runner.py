@@ -1,37 +1,33 @@
-"""Evaluation of one variant (base or tuned) on one benchmark, sample by sample, resumable.
+"""Evaluation of one variant (base or tuned) on one benchmark, response by response, resumable.
 
     plan = plan_evaluation(job, run, benchmark, "tuned", tokenizer, data_dir)
     if not is_complete(run, plan):
-        evaluate(run, plan, engine, loaded.facts, reporter)
+        evaluate(run, plan, engine, reporter)                       # or shard=Shard(2, 8)
 
-Samples are appended batch by batch, each line with the `key` of the evaluation: a hash of model, adapter,
-prompt, items and sampling. Lines with another key are never used, so a tuned model cannot be served the
-base model's answers. A kill loses at most the batch in flight, and the batches are cut the same way when
-it goes on, so the file ends up equal to an undisturbed run's.
+Responses are appended as they come, each line with the `key` of the evaluation: a hash of model, adapter,
+prompt, items, sampling and engine. Lines with another key are never used, so a tuned model cannot be served
+the base model's answers. A kill loses the responses that were under way and nothing else; what is there is
+never asked for again, in whichever shard's file it stands. When all are there, the lines are sorted into
+`<variant>.samples.jsonl`, so that the file is the same however the evaluation was stopped or split.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mathreason.analysis.statistics import wilson
-from mathreason.config import BenchmarkConfig, EvaluationConfig, JobConfig
-from mathreason.data.audit import Audit
-from mathreason.data.prepare import PARTS, load_problems
-from mathreason.data.problem import Problem
-from mathreason.data.prompts import Prompter
-from mathreason.errors import InputError
-from mathreason.evaluation.benchmarks import choose_items, few_shot_examples, load_items
-from mathreason.evaluation.engine import Response, TransformersEngine
-from mathreason.evaluation.grading import grade
-from mathreason.models import adapter_sha256, planned_facts, weights_sha256
+from mathreason.evaluation.engine import Engine, Response
+from mathreason.evaluation.grading import Grader
+from mathreason.evaluation.plan import Plan
+from mathreason.evaluation.summary import summarise
 from mathreason.progress import Reporter
 from mathreason.results import (
+    JsonlAppender,
     RunDir,
+    Shard,
     append_jsonl,
     content_hash,
     read_appended,
@@ -40,88 +36,8 @@ from mathreason.results import (
     write_jsonl,
 )
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What will be generated: items, rendered prompts, settings, and the key that names all of it."""
-
-    benchmark: BenchmarkConfig
-    variant: str
-    items: list[Problem]
-    prompts: list[str]
-    prompt_ids: list[list[int]]
-    batches: list[list[int]]
-    key: str
-    header: dict[str, Any]
-
-
-def plan_evaluation(
-    job: JobConfig,
-    run: RunDir,
-    benchmark: BenchmarkConfig,
-    variant: str,
-    tokenizer: PreTrainedTokenizerBase,
-    data_dir: Path | None,
-) -> Plan:
-    """The evaluation of `variant` on `benchmark`.
-
-    Raises InputError when the adapter was trained with another prompt and the job does not allow that.
-    """
-    settings = job.evaluation
-    every_item = load_items(benchmark, data_dir)
-    items = choose_items(every_item, settings.limit, settings.seed)
-    shots = few_shot_examples(benchmark, settings.few_shot, settings.seed, data_dir)
-    prompter = Prompter(job.prompt, tokenizer, shots)
-    prompts = [prompter.prompt(item.question) for item in items]
-    prompt_ids = [prompter.prompt_ids(prompt) for prompt in prompts]
-    adapter = _adapter(run) if variant == "tuned" else None
-    identity = {
-        "model": job.model.model_dump(mode="json"),
-        "weights": weights_sha256(job.model),
-        "computed": planned_facts(job.model),
-        "adapter": adapter["sha256"] if adapter else None,
-        "prompt": prompter.hash,
-        "items": content_hash([item.to_dict() for item in items]),
-        "sampling": _sampling(settings),
-    }
-    header = {
-        "benchmark": benchmark.name,
-        "variant": variant,
-        "items_sha256": identity["items"],
-        "items_in_benchmark": len(every_item),
-        "prompt": {
-            "hash": prompter.hash,
-            "style": prompter.style,
-            "few_shot": settings.few_shot,
-            "example": prompts[0],
-            **_prompt_match(job, run, prompter, variant),
-        },
-        "adapter": adapter,
-        "settings": _settings(settings),
-        "contamination": _contamination(run, benchmark, every_item, variant),
-    }
-    batches = _batches([len(ids) for ids in prompt_ids], settings.batch_size)
-    return Plan(benchmark, variant, items, prompts, prompt_ids, batches, content_hash(identity)[:16], header)
-
-
-def _sampling(settings: EvaluationConfig) -> dict[str, Any]:
-    """What decides a response beside model, prompt and item."""
-    limits = {"max_new_tokens": settings.max_new_tokens, "stop": settings.stop}
-    return {"engine": settings.engine, "decoding": "greedy", **limits}
-
-
-def _settings(settings: EvaluationConfig) -> dict[str, Any]:
-    chosen = {"limit": settings.limit, "seed": settings.seed, "batch_size": settings.batch_size}
-    return {**_sampling(settings), **chosen}
-
-
-def _batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Item indices in batches of like length, the longest first: what does not fit shows at once."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    return [order[start : start + size] for start in range(0, len(order), size)]
+TIMES_SECONDS = 5.0
+"""Seconds of generation between lines of the times file."""
 
 
 def is_complete(run: RunDir, plan: Plan) -> bool:
@@ -131,42 +47,80 @@ def is_complete(run: RunDir, plan: Plan) -> bool:
 
 
 def evaluate(
-    run: RunDir, plan: Plan, engine: TransformersEngine, model_facts: Mapping[str, Any], reporter: Reporter
-) -> dict[str, Any]:
-    """Generate and grade what is not there yet, then write the variant's JSON."""
-    samples_path = run.samples(plan.benchmark.name, plan.variant)
-    times_path = run.times(plan.benchmark.name, plan.variant)
-    samples_path.parent.mkdir(parents=True, exist_ok=True)
+    run: RunDir, plan: Plan, engine: Engine, reporter: Reporter, shard: Shard | None = None
+) -> dict[str, Any] | None:
+    """Generate and grade what is not there yet; the variant's JSON, None while other shards are at work."""
+    path = run.samples(plan.benchmark.name, plan.variant)
+    path.parent.mkdir(parents=True, exist_ok=True)
     _set_aside(run, plan, reporter)
-    done = _resume(samples_path, plan)
-    if done:
-        reporter.say(
-            f"{plan.benchmark.name}, {plan.variant}: going on after {len(done)} of {len(plan.items)} items"
-        )
-    with reporter.track(f"{plan.benchmark.name}, {plan.variant}", len(plan.items), len(done)) as advance:
-        for batch in plan.batches:
-            if batch[0] in done:
-                continue
-            started = time.monotonic()
-            responses = engine.generate([plan.prompt_ids[i] for i in batch])
-            seconds = time.monotonic() - started
-            rows = [_sample(plan, i, response) for i, response in zip(batch, responses, strict=True)]
-            times = {"key": plan.key, "ids": [row["id"] for row in rows], "seconds": round(seconds, 4)}
-            append_jsonl(times_path, [times])
-            append_jsonl(samples_path, rows)
-            advance(len(batch))
-    document = _summary(plan, read_appended(samples_path), read_appended(times_path), model_facts)
-    write_json(run.evaluation(plan.benchmark.name, plan.variant), document)
-    return document
+    own = run.shard(path, shard) if shard else path
+    _mend(own)
+    done = set(_rows(run, plan))
+    others = {r.id for i, r in enumerate(plan.requests) if shard and not shard.holds(plan.item_of(i))}
+    wanted = len(plan.requests) - len(others)
+    before = len(done - others)
+    if before:
+        reporter.say(f"{plan.title}: going on after {before} of {wanted} responses")
+    title = f"{plan.title}, shard {shard.number} of {shard.count}" if shard else plan.title
+    with reporter.track(title, wanted, before) as advance, Grader(plan.symbolic) as grader:
+        _generate(run, plan, engine, grader, own, done | others, advance)
+    return _finish(run, plan, engine, reporter)
 
 
-def _sample(plan: Plan, index: int, response: Response) -> dict[str, Any]:
-    item = plan.items[index]
-    verdict = grade(response.text, item.answer)
+def _generate(
+    run: RunDir,
+    plan: Plan,
+    engine: Engine,
+    grader: Grader,
+    own: Path,
+    skip: set[int],
+    advance: Callable[[int], None],
+) -> None:
+    """Append every response that is not in `skip` to the file `own`, graded."""
+    if len(skip) == len(plan.requests):
+        return
+    samples, clock = JsonlAppender(own), _Clock(run.times_of(own), plan.key)
+    try:
+        responses = iter(engine.generate(plan.requests, skip))
+        while (found := clock.next(responses)) is not None:
+            samples.append(_sample(plan, *found, grader))
+            advance(1)
+    finally:
+        samples.close()
+        clock.close()
+
+
+class _Clock:
+    """Measures the time that generation takes, without grading and writing, into a times file."""
+
+    def __init__(self, path: Path, key: str) -> None:
+        self._path = path
+        self._key = key
+        self._seconds = 0.0
+        self._responses = 0
+
+    def next(self, responses: Iterator[tuple[int, Response]]) -> tuple[int, Response] | None:
+        started = time.monotonic()
+        found: tuple[int, Response] | None = next(responses, None)
+        self._seconds += time.monotonic() - started
+        self._responses += found is not None
+        if self._seconds >= TIMES_SECONDS:
+            self.close()
+        return found
+
+    def close(self) -> None:
+        """Write down what was measured since the last line."""
+        line = {"key": self._key, "responses": self._responses, "seconds": round(self._seconds, 4)}
+        append_jsonl(self._path, [line])
+        self._seconds, self._responses = 0.0, 0
+
+
+def _sample(plan: Plan, id: int, response: Response, grader: Grader) -> dict[str, Any]:
+    item, request = plan.items[plan.item_of(id)], plan.requests[id]
     return {
         "key": plan.key,
-        "index": index,
-        "sample": 0,
+        "index": plan.item_of(id),
+        "sample": id % plan.samples,
         "id": item.id,
         "question": item.question,
         "answer": item.answer,
@@ -174,113 +128,109 @@ def _sample(plan: Plan, index: int, response: Response) -> dict[str, Any]:
         "steps": item.steps or None,
         "attributes": item.attributes,
         "group": item.group,
-        "prompt_sha256": content_hash(plan.prompts[index]),
+        "prompt_sha256": content_hash(request.prompt),
         "response": response.text,
-        "extracted": verdict.extracted,
-        "strategy": verdict.strategy,
-        "correct": verdict.correct,
+        **grader.grade(response.text, item.answer).to_dict(),
         "truncated": response.finish_reason == "length",
         "finish_reason": response.finish_reason,
-        "prompt_tokens": len(plan.prompt_ids[index]),
+        "prompt_tokens": len(request.prompt_ids),
         "response_tokens": response.tokens,
     }
 
 
-def _resume(path: Path, plan: Plan) -> set[int]:
-    """Indices of the items in whole batches of `path`; the file is cut back to those."""
-    rows = read_appended(path)
-    present = {row["index"] for row in rows}
-    whole = {i for batch in plan.batches if present.issuperset(batch) for i in batch}
-    kept = [row for row in rows if row["index"] in whole]
-    if path.exists() and (len(kept) < len(rows) or not path.read_bytes().endswith(b"\n")):
-        write_jsonl(path, kept)
-    return whole
+# -- what is there already -------------------------------------------------------------------------
+
+
+def _rows(run: RunDir, plan: Plan) -> dict[int, dict[str, Any]]:
+    """The lines of this evaluation by request, from the whole file and from every shard's."""
+    path = run.samples(plan.benchmark.name, plan.variant)
+    found: dict[int, dict[str, Any]] = {}
+    for file in (path, *run.shards(path)):
+        for row in _appended(file):
+            if row.get("key") == plan.key:
+                found.setdefault(row["index"] * plan.samples + row["sample"], row)
+    return found
+
+
+def _appended(path: Path) -> Iterable[dict[str, Any]]:
+    """The complete lines; none where another shard has just merged the file away."""
+    try:
+        return read_appended(path)
+    except FileNotFoundError:
+        return []
+
+
+def _mend(path: Path) -> None:
+    """Cut a line that a kill tore off the end of `path`, before anything is appended to it."""
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_jsonl(path, read_appended(path))
 
 
 def _set_aside(run: RunDir, plan: Plan, reporter: Reporter) -> None:
-    """Keep samples of another evaluation (other settings, model or prompt) under their own key."""
-    samples = run.samples(plan.benchmark.name, plan.variant)
-    rows = read_appended(samples)
-    old_key = rows[0]["key"] if rows else None
-    result = run.evaluation(plan.benchmark.name, plan.variant)
-    if old_key is None and result.is_file():
-        old_key = read_json(result)["key"]
-    if old_key is None or old_key == plan.key:
-        return
-    reporter.warn(
-        f"{plan.benchmark.name}, {plan.variant}: the run holds an evaluation with other settings; "
-        f"it is kept as {plan.variant}-{old_key}.*"
-    )
-    for path in (result, samples, run.times(plan.benchmark.name, plan.variant)):
-        if path.exists():
-            path.rename(path.with_name(path.name.replace(plan.variant, f"{plan.variant}-{old_key}", 1)))
+    """Keep the files of another evaluation (other settings, model or prompt) under their own key."""
+    variant = plan.variant
+    result = run.evaluation(plan.benchmark.name, variant)
+    samples = run.samples(plan.benchmark.name, variant)
+    set_aside = set()
+    if result.is_file() and (old := read_json(result)["key"]) != plan.key:
+        set_aside.add(old)
+        _rename(result, variant, old)
+    for file in (samples, *run.shards(samples)):
+        rows = list(_appended(file))
+        if rows and (old := rows[0]["key"]) != plan.key:
+            set_aside.add(old)
+            _rename(run.times_of(file), variant, old)
+            _rename(file, variant, old)
+    for old in sorted(set_aside):
+        reporter.warn(
+            f"{plan.title}: the run holds an evaluation with other settings; it is kept as {variant}-{old}.*"
+        )
 
 
-# -- the summary -----------------------------------------------------------------------------------
+def _rename(path: Path, variant: str, key: str) -> None:
+    # Of several shards that start at once, one renames and the others find it done.
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(path.with_name(path.name.replace(variant, f"{variant}-{key}", 1)))
 
 
-def _summary(
-    plan: Plan, rows: list[dict[str, Any]], times: list[dict[str, Any]], model_facts: Mapping[str, Any]
+# -- the result ------------------------------------------------------------------------------------
+
+
+def _finish(run: RunDir, plan: Plan, engine: Engine, reporter: Reporter) -> dict[str, Any] | None:
+    """Sort all lines into one file and write the variant's JSON, once every response is there."""
+    name, variant = plan.benchmark.name, plan.variant
+    path, times_path = run.samples(name, variant), run.times(name, variant)
+    rows = _rows(run, plan)
+    if len(rows) < len(plan.requests):
+        if is_complete(run, plan):  # another shard found all of them first, and cleared up
+            return read_json(run.evaluation(name, variant))
+        reporter.say(f"{plan.title}: {len(rows)} of {len(plan.requests)} responses; other shards do the rest")
+        return None
+    ordered = [rows[id] for id in sorted(rows)]
+    parts = [*run.shards(path), *run.shards(times_path)]
+    times = [row for file in (times_path, *run.shards(times_path)) for row in _appended(file)]
+    document = _document(plan, engine, ordered, times)
+    write_jsonl(path, ordered)
+    write_json(run.evaluation(name, variant), document)
+    for part in parts:
+        part.unlink(missing_ok=True)
+    return document
+
+
+def _document(
+    plan: Plan, engine: Engine, rows: Sequence[dict[str, Any]], times: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    correct = sum(row["correct"] for row in rows)
-    # A batch that was redone after a kill has two lines; its last one counts.
-    seconds = sum({tuple(t["ids"]): t["seconds"] for t in times if t["key"] == plan.key}.values())
+    seconds = sum(line["seconds"] for line in times if line["key"] == plan.key)
     tokens = sum(row["response_tokens"] for row in rows)
     return {
         **plan.header,
         "key": plan.key,
-        "n": len(rows),
-        "accuracy": asdict(wilson(correct, len(rows))),
-        "counts": {
-            "truncated": sum(row["truncated"] for row in rows),
-            "no_answer": sum(row["extracted"] is None for row in rows),
-            "fallback_extracted": sum(row["strategy"] == "last_number" for row in rows),
-        },
-        "model": {name: value for name, value in model_facts.items() if name != "fallbacks"},
-        "fallbacks": list(model_facts["fallbacks"]),
+        **summarise(rows),
+        "model": {name: value for name, value in engine.facts.items() if name != "fallbacks"},
+        "fallbacks": list(engine.facts["fallbacks"]),
         "timing": {
             "seconds": round(seconds, 2),
             "items_per_second": round(len(rows) / seconds, 3) if seconds else None,
             "response_tokens_per_second": round(tokens / seconds, 1) if seconds else None,
         },
     }
-
-
-def _adapter(run: RunDir) -> dict[str, str]:
-    return {"sha256": adapter_sha256(run.adapter), "path": run.adapter.name}
-
-
-def _prompt_match(job: JobConfig, run: RunDir, prompter: Prompter, variant: str) -> dict[str, Any]:
-    """Whether the adapter was trained with this prompt; refused when it was not, unless allowed."""
-    if variant == "base":
-        return {}
-    trained = read_json(run.train)["prompt_hash"]
-    if trained == prompter.hash:
-        return {"same_as_training": True}
-    if not job.evaluation.allow_prompt_mismatch:
-        raise InputError(
-            f"the adapter of {run.path} was trained with another prompt (hash {trained[:12]}) than this "
-            f"evaluation uses ({prompter.hash[:12]}): another instruction, style, template or few-shot "
-            "examples. Use the same prompt, or set evaluation.allow_prompt_mismatch: true, "
-            "which marks the result."
-        )
-    return {"same_as_training": False}
-
-
-def _contamination(
-    run: RunDir, benchmark: BenchmarkConfig, items: Sequence[Problem], variant: str
-) -> dict[str, Any]:
-    """Which of the adapter's training rows are items of this benchmark, looked up afresh."""
-    if variant == "base":
-        return {"clean": True, "marked": [], "note": "no training data of this job"}
-    audit = Audit({benchmark.name: items})
-    problems = [problem for part in PARTS for problem in load_problems(run, part)]
-    marked = [p.id for p in problems if audit.match(p.question, p.solution)]
-    if not marked:
-        return {
-            "clean": True,
-            "marked": [],
-            "note": f"none of {len(problems)} training rows is in the benchmark",
-        }
-    note = f"CONTAMINATED: {len(marked)} of {len(problems)} training rows are items of {benchmark.name}"
-    return {"clean": False, "marked": marked[:100], "count": len(marked), "note": note}

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from mathreason.errors import InputError
-from mathreason.evaluation.engine import TransformersEngine
-from mathreason.evaluation.runner import Plan, evaluate, is_complete, plan_evaluation
+from mathreason.evaluation.engine import Sampling
+from mathreason.evaluation.plan import Plan, plan_evaluation, sampling_of
+from mathreason.evaluation.runner import evaluate, is_complete
+from mathreason.evaluation.transformers_engine import TransformersEngine
 from mathreason.jobfile import load_job
 from mathreason.progress import Reporter
-from mathreason.results import RunDir, read_appended, read_json, write_json, write_jsonl
+from mathreason.results import RunDir, Shard, read_appended, read_json, write_json, write_jsonl
 
 QUIET = Reporter(quiet=True)
 
@@ -94,7 +96,7 @@ def test_training_rows_that_are_benchmark_items_mark_the_tuned_result(run: RunDi
 
 
 def engine_for(loaded: Any) -> TransformersEngine:
-    return TransformersEngine(loaded, 16, ["Question:", "</s>", "<|im_end|>"])
+    return TransformersEngine(loaded, Sampling(16, ("Question:", "</s>", "<|im_end|>")), 4, QUIET)
 
 
 @pytest.mark.parametrize("cut", ["torn line", "inside a batch", "nothing", "no newline"])
@@ -115,7 +117,7 @@ def test_interrupted_evaluation_ends_with_the_same_bytes(
         }[cut]
     )
     assert not is_complete(run, plan)
-    evaluate(run, plan, engine_for(loaded), loaded.facts, QUIET)
+    evaluate(run, plan, engine_for(loaded), QUIET)
     assert samples.read_bytes() == whole
     assert is_complete(run, plan)
 
@@ -127,7 +129,7 @@ def test_samples_of_other_settings_are_kept_aside_and_never_used(
     old_key = read_json(run.evaluation("generator", "base"))["key"]
     plan = plan_for(run, tokenizer, "base", "evaluation.limit=6")
     reporter = Reporter(quiet=True)
-    evaluate(run, plan, engine_for(loaded), loaded.facts, reporter)
+    evaluate(run, plan, engine_for(loaded), reporter)
     assert {row["key"] for row in read_appended(run.samples("generator", "base"))} == {plan.key}
     aside = run.samples("generator", "base").with_name(f"base-{old_key}.samples.jsonl")
     assert aside.read_bytes() == before
@@ -138,7 +140,7 @@ def test_tuned_is_never_served_the_answers_of_the_base(run: RunDir, tokenizer: A
     shutil.copy(run.samples("generator", "base"), run.samples("generator", "tuned"))
     run.evaluation("generator", "tuned").unlink()
     plan = plan_for(run, tokenizer, "tuned")
-    evaluate(run, plan, engine_for(loaded), loaded.facts, QUIET)
+    evaluate(run, plan, engine_for(loaded), QUIET)
     assert {row["key"] for row in read_appended(run.samples("generator", "tuned"))} == {plan.key}
 
 
@@ -147,6 +149,58 @@ def test_changed_adapter_gives_another_key(run: RunDir, tokenizer: Any) -> None:
     weights = run.adapter / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
     assert plan_for(run, tokenizer, "tuned").key != before
+
+
+def test_shards_answer_their_own_items_and_the_last_one_merges(
+    run: RunDir, tokenizer: Any, loaded: Any
+) -> None:
+    samples = run.samples("generator", "base")
+    whole = samples.read_bytes()
+    run.evaluation("generator", "base").unlink()
+    samples.unlink()
+    plan = plan_for(run, tokenizer, "base")
+    for number in (3, 1):
+        assert evaluate(run, plan, engine_for(loaded), QUIET, Shard(number, 3)) is None
+        rows = read_appended(run.shard(samples, Shard(number, 3)))
+        assert {row["index"] for row in rows} == set(range(number - 1, 12, 3))
+    assert not samples.exists()
+    assert evaluate(run, plan, engine_for(loaded), QUIET, Shard(2, 3)) is not None
+    assert samples.read_bytes() == whole
+    assert run.shards(samples) == []
+    assert is_complete(run, plan)
+
+
+def test_what_shards_have_answered_is_not_asked_again(run: RunDir, tokenizer: Any, loaded: Any) -> None:
+    samples = run.samples("generator", "base")
+    whole = samples.read_bytes()
+    run.evaluation("generator", "base").unlink()
+    samples.unlink()
+    plan = plan_for(run, tokenizer, "base")
+    evaluate(run, plan, engine_for(loaded), QUIET, Shard(1, 2))
+    reporter = Reporter(quiet=True, log=run.path / "said.txt")
+    assert evaluate(run, plan, engine_for(loaded), reporter) is not None
+    assert "going on after 6 of 12 responses" in (run.path / "said.txt").read_text()
+    assert samples.read_bytes() == whole
+
+
+def test_several_samples_of_an_item_differ_and_come_again(run: RunDir, tokenizer: Any, loaded: Any) -> None:
+    hot = ("evaluation.samples=3", "evaluation.temperature=1.0")
+    plan = plan_for(run, tokenizer, "base", *hot)
+    assert len(plan.requests) == 36
+    engine = TransformersEngine(loaded, sampling_of(load_job(run.job, list(hot)).evaluation), 5, QUIET)
+    first = evaluate(run, plan, engine, QUIET)
+    assert first is not None
+    assert (first["items"], first["samples_per_item"], first["n"]) == (12, 3, 36)
+    samples = run.samples("generator", "base")
+    rows, before = read_appended(samples), samples.read_bytes()
+    assert [(row["index"], row["sample"]) for row in rows] == [(i, s) for i in range(12) for s in range(3)]
+    assert len({row["response"] for row in rows}) > 20
+    run.evaluation("generator", "base").unlink()
+    samples.write_bytes(b"".join(before.splitlines(keepends=True)[5:19]))
+    assert evaluate(run, plan, engine, QUIET) is not None
+    assert samples.read_bytes() == before
+    other = plan_for(run, tokenizer, "base", *hot, "evaluation.seed=1")
+    assert other.key != plan.key
 
 
 def test_result_of_an_older_evaluation_is_not_complete_for_this_one(run: RunDir, tokenizer: Any) -> None:

@@ -1,0 +1,217 @@
+"""8-shot GSM8K: the transformers engine beside lm-evaluation-harness's hf backend, on the same machine.
+
+    python benchmarks/evaluation_vs_lm_eval.py --data-dir data [--model DIR] [--items 64] [--dtype float32]
+
+Both sides get the same model, the same prompts (lm_eval's task gsm8k_cot), the same stop texts and token
+limit, and the same number of threads, one after the other, each in a process of its own. lm_eval runs at
+batch size 1, 8, 16 and auto; its best counts. Measured is generation alone, without loading the model or
+building the task. Prompts, responses and verdicts are compared item by item; exit code 1 when a verdict
+differs. Without --model, the small model of `small_model.py` is pretrained first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from lm_eval_venv import DEFAULT_CACHE, lm_eval_python
+
+GENERATION = Path(__file__).with_name("lm_eval_generation.py")
+BATCH_SIZES = ("1", "8", "16", "auto")
+MAX_NEW_TOKENS = 256
+STOP = ("Q:", "</s>", "<|im_end|>")
+MATMUL = 2048
+
+
+def ours(model: Path, data_dir: Path, items: int, dtype: str) -> dict[str, Any]:
+    """Our side, with the same keys as lm_eval_generation.py prints, and the work that was done."""
+    import torch
+
+    from mathreason.config import BenchmarkConfig, EvaluationConfig, ModelConfig, PromptConfig
+    from mathreason.evaluation.benchmarks import load_items
+    from mathreason.evaluation.engine import Request, Sampling
+    from mathreason.evaluation.fewshot import evaluation_prompter
+    from mathreason.evaluation.harness import gsm8k_cot_verdicts
+    from mathreason.evaluation.transformers_engine import TransformersEngine, shared_prefix_length
+    from mathreason.models import load_model
+    from mathreason.progress import Reporter
+
+    loaded = load_model(ModelConfig(name=str(model), quantization="none", dtype=dtype), Reporter(quiet=True))
+    benchmark = BenchmarkConfig(name="gsm8k")
+    settings = EvaluationConfig(few_shot=8, few_shot_format="lm_eval_gsm8k_cot")
+    prompter = evaluation_prompter(PromptConfig(), settings, benchmark, loaded.tokenizer, data_dir)
+    problems = load_items(benchmark, data_dir)[:items]
+    prompts = [prompter.prompt(problem.question, place) for place, problem in enumerate(problems)]
+    requests = [Request(i, text, prompter.prompt_ids(text), 0) for i, text in enumerate(prompts)]
+    engine = TransformersEngine(loaded, Sampling(MAX_NEW_TOKENS, STOP), "auto", Reporter(quiet=True))
+    started = time.perf_counter()
+    responses = dict(engine.generate(requests))
+    seconds = time.perf_counter() - started
+    rows = []
+    for i, problem in enumerate(problems):
+        verdicts = gsm8k_cot_verdicts(responses[i].text, problem.answer)
+        row = {"position": i, "prompt": prompts[i], "response": responses[i].text}
+        rows.append({**row, "strict": verdicts.strict, "flexible": verdicts.flexible})
+    config = loaded.model.config
+    return {
+        "seconds": seconds,
+        "peak_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "items": rows,
+        "prompt_tokens": sum(len(request.prompt_ids) for request in requests),
+        "shared_tokens": shared_prefix_length([request.prompt_ids for request in requests]),
+        "response_tokens": sum(response.tokens for response in responses.values()),
+        "stopped": sum(response.finish_reason == "stop" for response in responses.values()),
+        "parameters": loaded.model.num_parameters(),
+        "attention_flops": 4 * config.num_hidden_layers * config.hidden_size,
+        "threads": torch.get_num_threads(),
+        "matmul_gflops": matmul_gflops(dtype),
+    }
+
+
+def matmul_gflops(dtype: str) -> float:
+    """The best of ten products of two 2048 x 2048 matrices, in GFLOP/s."""
+    import torch
+
+    matrix = torch.randn(MATMUL, MATMUL, dtype=getattr(torch, dtype))
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        matrix @ matrix
+        times.append(time.perf_counter() - started)
+    return 2 * MATMUL**3 / min(times) / 1e9
+
+
+def flops(side: dict[str, Any], tokens: int) -> float:
+    """Multiply-adds of `tokens` through the layers and the head, each attending to a whole prompt."""
+    context = side["prompt_tokens"] / len(side["items"])
+    return tokens * (2.0 * side["parameters"] + side["attention_flops"] * context)
+
+
+def in_process(arguments: list[str], **environment: str) -> dict[str, Any]:
+    done = subprocess.run(
+        arguments, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **environment}
+    )
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def lm_eval_with_models(cache: Path) -> Path:
+    """lm_eval's environment with this environment's versions of torch and transformers."""
+    from importlib.metadata import version
+
+    python = lm_eval_python(cache)
+    if subprocess.run([python, "-c", "import torch, transformers"], check=False).returncode:
+        torch = version("torch").partition("+")[0]
+        for packages in ([f"torch=={torch}"], [f"transformers=={version('transformers')}", "accelerate"]):
+            subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
+
+
+def compare(our: dict[str, Any], their: dict[str, Any]) -> tuple[int, int, int]:
+    """How many prompts, responses and verdicts differ."""
+    pairs = list(zip(our["items"], their["items"], strict=True))
+    prompts = sum(a["prompt"] != b["prompt"] for a, b in pairs)
+    responses = sum(a["response"] != b["response"] for a, b in pairs)
+    verdicts = sum((a["strict"], a["flexible"]) != (b["strict"], b["flexible"]) for a, b in pairs)
+    return prompts, responses, verdicts
+
+
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Folder with gsm8k/.")
+@click.option("--model", type=click.Path(path_type=Path), help="Model folder; else the small model.")
+@click.option("--cache", type=click.Path(path_type=Path), default=DEFAULT_CACHE, help="Folder for lm_eval.")
+@click.option("--items", default=64, show_default=True, help="GSM8K test items, from the first on.")
+@click.option("--dtype", default="float32", show_default=True)
+@click.option("--batch-sizes", default=",".join(BATCH_SIZES), show_default=True, help="Of lm_eval.")
+@click.option("--memory-gib", default=16.0, show_default=True, help="Address space of lm_eval's process.")
+@click.option("--output", type=click.Path(path_type=Path), help="Write the figures here as JSON.")
+@click.option("--side", hidden=True, help="Run our side alone and print its JSON.")
+def main(
+    data_dir: Path,
+    model: Path | None,
+    cache: Path,
+    items: int,
+    dtype: str,
+    batch_sizes: str,
+    memory_gib: float,
+    output: Path | None,
+    side: str | None,
+) -> None:
+    """Items per second of both, their peaks of memory, and whether they agree."""
+    if side:
+        assert model is not None
+        json.dump(ours(model, data_dir, items, dtype), sys.stdout)
+        return
+    if model is None:
+        model = cache / "small_model"
+        if not (model / "config.json").is_file():
+            from small_model import pretrain
+
+            pretrain(data_dir, model)
+    python = lm_eval_with_models(cache)
+    common = [f"--data-dir={data_dir}", f"--model={model}", f"--items={items}", f"--dtype={dtype}"]
+    our = in_process([sys.executable, __file__, *common, "--side=ours"], HF_HUB_OFFLINE="1")
+    work = flops(our, our["prompt_tokens"] - our["shared_tokens"] * (items - 1) + our["response_tokens"])
+    click.echo(
+        f"{our['parameters'] / 1e6:.1f} M parameters, {dtype}, {our['threads']} threads, {items} items, prompts of "
+        f"{our['prompt_tokens'] / items:.0f} tokens of which {our['shared_tokens']} are shared, responses of "
+        f"{our['response_tokens'] / items:.0f} tokens, {our['stopped']} of them ended by themselves, "
+        f"{len({row['response'] for row in our['items']})} different"
+    )
+    click.echo(f"matrix product of this machine: {our['matmul_gflops']:.0f} GFLOP/s")
+    lines = [{"tool": "mathreason", "batch_size": "auto", **_figures(our, items, work)}]
+    click.echo(_line(lines[0]))
+    differing = 0
+    for batch_size in batch_sizes.split(","):
+        their = in_process(
+            [*map(str, (python, GENERATION, model, data_dir, items, batch_size, dtype, memory_gib))],
+            HF_HUB_OFFLINE="1",
+            HF_HOME=str(cache / "huggingface"),
+        )
+        work = flops(our, our["prompt_tokens"] + our["response_tokens"])
+        prompts, responses, verdicts = compare(our, their)
+        differing += verdicts + prompts
+        line = {"tool": "lm_eval", "batch_size": batch_size, **_figures(their, items, work)}
+        line |= {"prompts_differ": prompts, "responses_differ": responses, "verdicts_differ": verdicts}
+        lines.append(line)
+        click.echo(
+            f"{_line(line)}; of {items}, {prompts} prompts, {responses} responses, {verdicts} verdicts differ"
+        )
+    best = max(line["items_per_second"] for line in lines[1:])
+    ratio = lines[0]["items_per_second"] / best
+    click.echo(f"ratio to lm_eval at its best batch size: {ratio:.2f}")
+    if output:
+        settings = {
+            "items": items,
+            "dtype": dtype,
+            "threads": our["threads"],
+            "parameters": our["parameters"],
+        }
+        output.write_text(json.dumps({**settings, "ratio": ratio, "lines": lines}, indent=2) + "\n")
+    sys.exit(1 if differing else 0)
+
+
+def _figures(side: dict[str, Any], items: int, work: float) -> dict[str, float]:
+    return {
+        "items_per_second": items / side["seconds"],
+        "peak_gib": side["peak_gib"],
+        "gflops": work / side["seconds"] / 1e9,
+    }
+
+
+def _line(line: dict[str, Any]) -> str:
+    return (
+        f"{line['tool']:10} batch {line['batch_size']:>4}: {line['items_per_second']:7.3f} items/s, "
+        f"peak {line['peak_gib']:.2f} GiB, {line['gflops']:.1f} GFLOP/s of useful work"
+    )
+
+
+if __name__ == "__main__":
+    main()
