@@ -1,289 +1,279 @@
 """Finds the calculations a response writes down and says which are wrong, in exact arithmetic.
 
     first_wrong("Natalia sold 48/2 = <<48/2=24>>24 clips, so 48 + 24 = 73 in all.")
-        Calculation(start=49, end=61, text="48 + 24 = 73", right=False)
+        Calculation(start=49, end=61, text="48 + 24 = 73", stated="73", true="72", right=False, ...)
 
-A response is hostile text: nothing is evaluated as code, numbers are Fractions of bounded length and the
-work grows linearly with the text. What cannot be read with certainty (units between the numbers, a
-variable, a power, "3 times 4 + 2") is passed over: a calculation is called wrong only when it is.
+A calculation is `expression = result`, in plain text, calculator notation (`<<48/2=24>>`) or LaTeX, with
+units between the numbers; a chain `a = b = c` holds one at each equals sign. It is called wrong only when
+nothing else can be meant. What is passed over: variables, units of one kind that differ (2 hours / 4 =
+30 minutes), clock times, remainders, a fraction said to be a number of things (1/4 = 5 students).
+
+Rounding is no slip: a decimal result may be rounded or cut at its last written digit, a result after ≈ or
+"about" at its last digit that is not zero, and a product or quotient that is not whole may be given as
+the whole number next to it. So is a result within what a rounded factor (0.33, 16.667) leaves open.
+
+A response is hostile text: its first 100 000 characters and first 1 000 calculations are looked at, and
+the work grows linearly with them.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from itertools import islice
-from typing import NamedTuple
 
-MAX_CHARACTERS = 20_000
-MAX_DIGITS = 30
-MAX_TOKENS = 40
-MAX_CALCULATIONS = 200
-
-_TOKEN = re.compile(
-    r"""(?P<number>(?:\$[ ]?)?(?:\d+(?:,\d+)*(?:\.\d+)?|\.\d+)%?)
-      | (?P<times>[x×](?=\s*[$(]?\.?\d)|\bof\b(?=\s*[$(]?\.?\d))
-      | (?P<operator>[-+*/÷·−–])
-      | (?P<bracket>[()])
-      | (?P<equals>=)
-      | (?P<word>[^\W\d_]+|\S)""",
-    re.VERBOSE,
+from mathreason.analysis.agreement import (
+    ROUNDING,
+    Result,
+    agrees,
+    is_approximate,
+    is_certain,
+    results_of,
 )
-_OPERATORS = {"x": "*", "×": "*", "of": "*", "·": "*", "÷": "/", "−": "-", "–": "-"}
-_EXPRESSION = frozenset({"number", "times", "operator", "bracket"})
-# A word that makes the expression after it only a part of what was meant.
-_JOINING = {"plus", "minus", "less", "more", "times", "multiplied", "divided", "by", "of", "per"}
-_JOINING |= {"percent", "half", "third", "quarter", "double", "twice"}
-_SCALES = {"hundred", "thousand", "million", "billion", "trillion", "dozen", "k", "m", "b"}
-# Written for the same thing; the replacement is padded so that positions in the response stay true.
-_SPELLINGS = ((r"\times", "*"), (r"\cdot", "*"), (r"\div", "/"), (r"\$", "$"), (r"\%", "%"), ("**", ""))
-# 1,234 and 1234 are numbers; 1,23 and 007 are something else.
-_NUMBER = re.compile(r"(?:0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+)?(?:\.\d+)?")
-_POWER = re.compile(r"(?<=\d)\*\*(?=\s*\d)")
-_DELIMITERS = re.compile(r"\\[()\[\],;!]")
+from mathreason.analysis.expressions import MAX_TOKENS, Reading, read
+from mathreason.analysis.tokens import (
+    EXPRESSION,
+    Token,
+    is_unit_word,
+    number_value,
+    operator_of,
+    tokenise,
+    words,
+)
+
+MAX_CHARACTERS = 100_000
+MAX_CALCULATIONS = 1000
+
+# Before an expression: it is only a part of what was meant.
+_PARTS = words(
+    "plus minus less more than times multiplied divided by of per percent half third quarter double twice "
+    "triple at @ every sin cos tan log ln mod gcd lcm square cube root to through modulo ratio"
+)
+# After a result: the number is only a part of the result, or is counted in another way.
+_SCALED = words(
+    "hundred hundreds thousand thousands million millions billion billions trillion dozen dozens k m b mod "
+    "modulo am pm a.m p.m o'clock remainder r percent percentage more less fewer times"
+)
+_ATTACHED = frozenset(("_", "!", "\\", "…", "^", "\\boxed"))
+_JOINING = frozenset(("to", "from", "by", "with"))
+# "a total of 5*3": the words before "of" take nothing away from what follows.
+_WHOLES = words("total totals sum cost price value amount result answer product difference")
 
 
 @dataclass(frozen=True, slots=True)
 class Calculation:
-    """A written `expression = result`; `response[start:end]` is its text."""
+    """A written `expression = result`; `response[start:end]` is its text.
+
+    `stated` is the result as written, `true` what the expression gives. `operators` are those of the
+    expression (+ - * / ^ and %) and `operands` its numbers, both in order.
+    """
 
     start: int
     end: int
     text: str
+    stated: str
+    true: str
     right: bool
+    value: Fraction
+    operators: tuple[str, ...]
+    operands: tuple[Fraction, ...]
 
 
-class _Token(NamedTuple):
-    kind: str
-    text: str
-    start: int
-    end: int
-
-
-# The comparison, the categories and the report ask for the same responses.
-@lru_cache(maxsize=8192)
 def first_wrong(response: str) -> Calculation | None:
     """The first calculation of `response` whose result is not what the left side gives."""
     return next((found for found in _found(response) if not found.right), None)
 
 
 def calculations(response: str) -> list[Calculation]:
-    """Every calculation that can be read with certainty, in order.
-
-    A decimal result may be rounded or cut at its last written digit; a whole result must be exact.
-    Only the first 20 000 characters and the first 200 calculations are looked at.
-    """
+    """Every calculation that can be read with certainty, in order."""
     return list(_found(response))
 
 
-def _found(response: str) -> Iterator[Calculation]:
-    return islice(_read(response), MAX_CALCULATIONS)
+# The comparison, the categories and the report ask for the same responses.
+@lru_cache(maxsize=4096)
+def _found(response: str) -> tuple[Calculation, ...]:
+    return tuple(islice(_read(response), MAX_CALCULATIONS))
 
 
 def _read(response: str) -> Iterator[Calculation]:
-    for start, line in _lines(_respell(response[:MAX_CHARACTERS])):
-        if "=" not in line:
-            continue
-        tokens = [
-            _Token(match.lastgroup or "", match.group(), start + match.start(), start + match.end())
-            for match in _TOKEN.finditer(line)
-        ]
-        for position, token in enumerate(tokens):
-            if token.kind == "equals" and (judged := _judge(tokens, position)) is not None:
-                begin, end, right = judged
-                yield Calculation(begin, end, response[begin:end], right)
+    tokens = tokenise(response[:MAX_CHARACTERS])
+    for position, token in enumerate(tokens):
+        if token.kind in ("equals", "approx") or _says_equal(tokens, position):
+            found = _calculation(response, tokens, position)
+            if found is not None:
+                yield found
 
 
-def _lines(text: str) -> Iterator[tuple[int, str]]:
-    start = 0
-    for line in text.split("\n"):
-        yield start, line
-        start += len(line) + 1
+def _says_equal(tokens: list[Token], position: int) -> bool:
+    """Whether the word "is" stands between an expression and a number: "5 times 3 is 15"."""
+    token = tokens[position]
+    if token.text != "is" or not 0 < position < len(tokens) - 1:
+        return False
+    return tokens[position - 1].kind in ("number", "close") and tokens[position + 1].kind == "number"
 
 
-def _respell(text: str) -> str:
-    text = _POWER.sub("^^", text)
-    text = _DELIMITERS.sub("  ", text)
-    for written, plain in _SPELLINGS:
-        text = text.replace(written, plain.ljust(len(written)))
-    return text
-
-
-def _judge(tokens: list[_Token], equals: int) -> tuple[int, int, bool] | None:
-    """Start, end and rightness of the calculation around an equals sign; None when it is unclear."""
-    left = _left_side(tokens, equals)
-    right = _right_side(tokens, equals)
-    if not left or not right or len(left) > MAX_TOKENS or len(right) > MAX_TOKENS:
+def _calculation(response: str, tokens: list[Token], equals: int) -> Calculation | None:
+    """The calculation around an equals sign; None when there is none, or it is unclear."""
+    left, right = _left_side(tokens, equals), _right_side(tokens, equals)
+    if not left or not right:
         return None
-    if not any(token.kind in ("operator", "times") for token in left[1:]):
+    calculated = _has_operator(left)
+    if not calculated and not (_has_operator(right) and _stands_alone(tokens, equals, left)):
         return None
-    results = _readings(left)
-    if not results:
+    given, results = read(left), results_of(right)
+    if not given.values or not results:
         return None
-    shown = _results_shown(right)
-    if not shown:
+    approximate = is_approximate(tokens, equals)
+    agreeing = (
+        result
+        for result in results
+        if any(agrees(value, result, left, right, approximate) for value in given.values)
+    )
+    found = next(agreeing, None)
+    certain = given.certain and read(right).values != () and is_certain(tokens, equals, left, right)
+    if found is None and not certain:
         return None
-    agrees = any(_same(value, result, digits) for value in results for result, digits in shown)
-    return left[0].start, _first_result_end(right), agrees
+    return _made(response, left, right, given, found)
 
 
-def _left_side(tokens: list[_Token], equals: int) -> list[_Token]:
-    """The longest run of expression tokens that ends at the equals sign; empty when it is only a part."""
-    start, open_brackets = equals, 0
-    while start > 0 and tokens[start - 1].kind in _EXPRESSION and equals - start <= MAX_TOKENS:
-        open_brackets += {")": 1, "(": -1}.get(tokens[start - 1].text, 0)
-        if open_brackets < 0:
+def _made(
+    response: str, left: list[Token], right: list[Token], given: Reading, found: Result | None
+) -> Calculation:
+    shown = found or results_of(right)[-1]
+    # A number token takes in the bracket of "\\(5" or "\\[5" in front of it, as if it were a currency sign.
+    start = left[0].start + (left[0].kind == "number" and response[left[0].start] in "([")
+    numbers = [token for token in left if token.kind == "number"]
+    written = [operator_of(token) for token in left if token.kind in ("operator", "word operator")]
+    operators = written + ["/" for token in left if token.kind == "frac"]
+    operators += ["%"] if any(token.text.endswith("%") for token in numbers) else []
+    return Calculation(
+        start=start,
+        end=shown.end,
+        text=response[start : shown.end],
+        stated=response[right[0].start : shown.end].strip(),
+        true=_written(given.values[0]),
+        right=found is not None,
+        value=shown.value,
+        operators=tuple(operators),
+        operands=tuple(value for token in numbers if (value := number_value(token.text)) is not None),
+    )
+
+
+def _written(value: Fraction) -> str:
+    """A value for people: whole, as a short decimal, or as a fraction."""
+    if value.denominator == 1:
+        return str(value.numerator) if abs(value) < 10**30 else f"{float(value):.6g}"
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest == 1 and abs(value) < 10**15 and value.denominator <= 10**6:
+        return f"{float(value):.15g}"
+    return f"{float(value):.6g}"
+
+
+# -- the two sides ---------------------------------------------------------------------------------
+
+
+def _left_side(tokens: list[Token], equals: int) -> list[Token]:
+    """The longest expression that ends at the equals sign; empty when it is only a part of one."""
+    last = equals - 1 if equals and tokens[equals - 1].kind == "delimiter" else equals
+    start, depth = last, 0
+    while start > 0 and tokens[start - 1].kind in EXPRESSION and last - start <= MAX_TOKENS:
+        depth += {"close": 1, "open": -1}.get(tokens[start - 1].kind, 0)
+        if depth < 0:
             break
         start -= 1
-    side = tokens[start:equals]
+    side = tokens[start:last]
+    while side and side[0].kind == "unit":
+        side, start = side[1:], start + 1
     before = tokens[start - 1] if start else None
-    if side and before is None and _is_bullet(side):
-        side = side[1:]
-    if not side or before is None:
-        return side
-    touching = before.end == side[0].start and before.text not in "=<>([{|~*"
-    signed = side[0].kind == "operator" and before.text not in "=<:,("
-    joined = before.text.lower() in _JOINING or before.text in "^_\\!"
-    return [] if touching or signed or joined else side
+    if side and (before is None or before.text == "\n") and _is_bullet(side):
+        side, start = side[1:], start + 1
+    if side and side[0].text.lower() == "of" and before is not None and before.text.lower() in _WHOLES:
+        return side[1:]
+    return [] if before is not None and side and _is_part(tokens, start, side) else side
 
 
-def _is_bullet(side: list[_Token]) -> bool:
-    return len(side) > 1 and side[0].kind == "operator" and side[1].start > side[0].end
+def _is_bullet(side: list[Token]) -> bool:
+    return len(side) > 1 and side[0].text in ("-", "*", "–") and side[1].start > side[0].end
 
 
-def _right_side(tokens: list[_Token], equals: int) -> list[_Token]:
-    """The run of expression tokens after the equals sign; empty when its number is only a part of one."""
-    end, open_brackets = equals + 1, 0
-    while end < len(tokens) and tokens[end].kind in _EXPRESSION and end - equals <= MAX_TOKENS + 1:
-        open_brackets += {"(": 1, ")": -1}.get(tokens[end].text, 0)
-        if open_brackets < 0:
+def _is_part(tokens: list[Token], start: int, side: list[Token]) -> bool:
+    """Whether what stands before the expression belongs to it: a variable, a word, a sign."""
+    before, word = tokens[start - 1], tokens[start - 1].text.lower()
+    if before.kind == "unit" and side[0].kind != "operator":
+        return word in _PARTS
+    if before.kind == "command" or before.text in _ATTACHED or word in _PARTS or _is_priced(tokens, start):
+        return True
+    if word == "the" and start > 1 and tokens[start - 2].text.lower() in _JOINING:
+        return True
+    return _touches(before, side) or _goes_on(before, side)
+
+
+def _touches(before: Token, side: list[Token]) -> bool:
+    """Whether a word or a number stands without a space before the expression, or f ( 2 ) with one."""
+    if side[0].kind == "open" and before.kind == "word" and len(before.text) == 1 and before.text.isalpha():
+        return True
+    joined = before.kind in ("word", "number", "unit") and before.text not in ":,<>|~*;"
+    return joined and before.end == side[0].start
+
+
+def _goes_on(before: Token, side: list[Token]) -> bool:
+    """Whether the expression starts with an operator that joins it to what stands before."""
+    if side[0].kind not in ("operator", "word operator"):
+        return False
+    if before.kind == "break":
+        return side[0].text == "+" or before.text == "\f"
+    return before.kind not in ("equals", "approx", "delimiter", "open") and before.text not in "<:,;"
+
+
+def _is_priced(tokens: list[Token], start: int) -> bool:
+    """Whether a price stands before: in "3 shirts for $5 + $2" the sum is only a part."""
+    if tokens[start - 1].text.lower() not in ("for", "costing", "worth", "with", "x", "from", "in"):
+        return False
+    return any(token.kind == "number" for token in tokens[max(0, start - 4) : start - 1])
+
+
+def _right_side(tokens: list[Token], equals: int) -> list[Token]:
+    """The expression after the equals sign; empty when its number is only a part of something."""
+    begin = equals + 1
+    while begin < len(tokens) and (
+        tokens[begin].kind in ("delimiter", "approx") or tokens[begin].text.lower() in ROUNDING
+    ):
+        begin += 1
+    end, depth = begin, 0
+    while end < len(tokens) and tokens[end].kind in EXPRESSION and end - begin <= MAX_TOKENS:
+        depth += {"open": 1, "close": -1}.get(tokens[end].kind, 0)
+        if depth < 0:
             break
         end += 1
-    while end > equals + 1 and tokens[end - 1].kind != "number" and tokens[end - 1].text != ")":
-        end -= 1
-    side = tokens[equals + 1 : end]
+    side = tokens[begin:end]
     if not side or end == len(tokens):
         return side
     after = tokens[end]
+    if len(side) > 1 and side[-1].text == "/" and is_unit_word(after):
+        return side[:-1]
     touching = after.start == side[-1].end and (after.text.isalpha() or after.text in ":_!/")
-    scaled = after.text.lower() in _SCALES or after.text in "^\\"
-    return [] if touching or scaled else side
+    scaled = after.text.lower() in _SCALED or after.text in "^\\_" or after.kind == "command"
+    if following := tokens[end + 1 : end + 2]:
+        scaled = scaled or (after.text == "." and following[0].kind == "command")
+        scaled = scaled or (after.text == "and" and following[0].text in ("a", "one", "half"))
+    return [] if touching or scaled or (side[-1].kind == "operator" and after.kind != "break") else side
 
 
-def _first_result_end(right: list[_Token]) -> int:
-    """End of the number the calculation arrives at: what follows starts the next one."""
-    numbers = [token for token in right if token.kind == "number"]
-    opening = right[0].kind == "bracket"
-    return right[-1].end if opening else numbers[0].end
+def _has_operator(side: list[Token]) -> bool:
+    return any(
+        token.kind in ("operator", "word operator", "frac", "root", "power") for token in side[1:]
+    ) or (side[0].kind in ("frac", "root"))
 
 
-def _results_shown(right: list[_Token]) -> list[tuple[Fraction, int]]:
-    """The results a right side can mean, each with its written decimals: its first number, or all of it.
-
-    "2 + 3 = 5 * 2 = 10" runs on from its first number; "3 * 4 = 2 * 6" gives an expression.
-    """
-    shown: list[tuple[Fraction, int]] = []
-    signed = right[0].kind == "operator" and len(right) > 1
-    first = right[:2] if signed else right[:1]
-    if first[-1].kind == "number":
-        shown += [(value, _decimals(first[-1].text)) for value in _readings(first)]
-    if len(right) > len(first):
-        shown += [(value, 0) for value in _readings(right)]
-    return shown
-
-
-def _decimals(number: str) -> int:
-    """Digits written after the point; a percentage counts in hundredths and so has two more."""
-    written = len(number.rstrip("%").partition(".")[2])
-    return written + 2 if number.endswith("%") else written
-
-
-def _same(value: Fraction, result: Fraction, decimals: int) -> bool:
-    if value == result:
-        return True
-    return decimals > 0 and abs(value - result) < Fraction(1, 10**decimals)
-
-
-def _readings(tokens: list[_Token]) -> list[Fraction]:
-    """Values the expression can mean; "20%" is read as 0.2 and as 20. Empty when it cannot be read."""
-    percentages = [token for token in tokens if token.text.endswith("%")]
-    added = any(token.text in "+-−–" for token in tokens)
-    if percentages and added and any(t.kind == "number" and t not in percentages for t in tokens):
-        return []
-    hundredths = (True, False) if percentages else (True,)
-    values = [_Reader(tokens, each).value() for each in hundredths]
-    return [value for value in values if value is not None]
-
-
-class _Reader:
-    """Recursive descent over one expression: sums of products of signed numbers and brackets.
-
-    The depth is bounded by MAX_TOKENS, the size of every Fraction by MAX_TOKENS × MAX_DIGITS digits.
-    """
-
-    def __init__(self, tokens: list[_Token], hundredths: bool) -> None:
-        self.tokens = tokens
-        self.hundredths = hundredths
-        self.position = 0
-
-    def value(self) -> Fraction | None:
-        """The value; None when the tokens are no expression or divide by zero."""
-        try:
-            result = self._sum()
-        except (_UnreadableError, ZeroDivisionError):
-            return None
-        return result if self.position == len(self.tokens) else None
-
-    def _next(self) -> str:
-        if self.position == len(self.tokens):
-            return ""
-        text = self.tokens[self.position].text
-        return _OPERATORS.get(text, text)
-
-    def _sum(self) -> Fraction:
-        total = self._product()
-        while (operator := self._next()) in ("+", "-"):
-            self.position += 1
-            term = self._product()
-            total = total + term if operator == "+" else total - term
-        return total
-
-    def _product(self) -> Fraction:
-        total = self._factor()
-        while (operator := self._next()) in ("*", "/"):
-            self.position += 1
-            term = self._factor()
-            total = total * term if operator == "*" else total / term
-        return total
-
-    def _factor(self) -> Fraction:
-        text = self._next()
-        self.position += 1
-        if text in ("+", "-") and self.position < len(self.tokens):
-            if self.tokens[self.position].kind == "operator":
-                raise _UnreadableError
-            factor = self._factor()
-            return -factor if text == "-" else factor
-        if text == "(":
-            inner = self._sum()
-            if self._next() != ")":
-                raise _UnreadableError
-            self.position += 1
-            return inner
-        if not text or self.tokens[self.position - 1].kind != "number":
-            raise _UnreadableError
-        return self._number(text)
-
-    def _number(self, text: str) -> Fraction:
-        digits = text.lstrip("$ ").rstrip("%")
-        if len(digits) > MAX_DIGITS or not _NUMBER.fullmatch(digits):
-            raise _UnreadableError
-        value = Fraction(digits.replace(",", ""))
-        return value / 100 if text.endswith("%") and self.hundredths else value
-
-
-class _UnreadableError(Exception):
-    """The tokens are not an expression this module reads."""
+def _stands_alone(tokens: list[Token], equals: int, left: list[Token]) -> bool:
+    """Whether a bare number on the left is an equation's side ("72 = 8 * 9") and no label ("day 2 = ...")."""
+    position = equals - len(left) - 1
+    while position >= 0 and tokens[position].kind == "delimiter":
+        position -= 1
+    before = tokens[position].kind if position >= 0 else "break"
+    return len(left) == 1 and left[0].kind == "number" and before in ("break", "equals")

@@ -7,39 +7,55 @@
 A comparison is a JSON object:
 
     {"kind": "run", "labels": {"base": "base", "tuned": "tuned"},
-     "benchmarks": {"gsm8k": {"n": 300, "base": accuracy, "tuned": accuracy or null, "difference": ...,
-                              "mcnemar": ..., "verdict": "better", "by_steps": [...], ...}},
+     "benchmarks": {"gsm8k": {"n": 300, "samples_per_item": 1, "base": accuracy, "tuned": accuracy or null,
+                              "difference": ..., "test": {"name": "exact McNemar test", "p": 0.01},
+                              "p_holm": 0.02, "verdict": "better", "by_steps": [...], ...}},
      "warnings": ["gsm8k: 21 of 300 tuned responses were cut off ..."]}
+
+`n` counts items. The verdict rests on `p_holm`: with several benchmarks the chance of any false verdict is
+5 % for all together. Where items share a group or have several responses, intervals and test are those of
+`clustered`. Transitions, examples, McNemar and the error analysis look at the first response to each item.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any, Literal
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Group
-from rich.table import Table
-from rich.text import Text
-
-from mathreason.analysis import format as fmt
+from mathreason.analysis.clustered import (
+    RESAMPLES,
+    cluster_bootstrap,
+    clustered_difference,
+    effective_change,
+    sign_flip_test,
+)
+from mathreason.analysis.comparability import (
+    contamination,
+    require_comparable,
+    warnings_between,
+    warnings_of,
+)
+from mathreason.analysis.comparison_table import comparison_table
 from mathreason.analysis.errors import by_outcome, by_steps, describe
-from mathreason.analysis.samples import Evaluation, load_evaluation, require
+from mathreason.analysis.planning import detectable_before, plan_items
+from mathreason.analysis.problem_types import analyse
+from mathreason.analysis.samples import Evaluation, load_evaluation
+from mathreason.analysis.sampling import at_k
 from mathreason.analysis.statistics import (
+    holm,
     mcnemar_exact,
-    paired_difference,
+    newcombe_paired,
     relative_improvement,
-    smallest_detectable,
     transitions,
     verdict,
 )
 from mathreason.errors import InputError
 from mathreason.results import RunDir, write_json
 
+__all__ = ["compare_run", "compare_runs", "comparison_table", "write_comparison"]
+
 EXAMPLES = 5
-SMALL_N = 100
-MANY_TRUNCATED = 0.05
+BOOTSTRAP_SEED = 0
 
 Pair = tuple[Evaluation | None, Evaluation | None]
 
@@ -48,8 +64,8 @@ def compare_run(run: RunDir) -> dict[str, Any]:
     """Compare the tuned model of a run with its base on every benchmark that has been evaluated.
 
     A benchmark with only one side evaluated is reported on its own, and the comparison says so. Raises
-    InputError when nothing has been evaluated, when base and tuned were not given the same items, prompts
-    and limits, or when a file is malformed.
+    InputError when nothing has been evaluated, when base and tuned were not given the same items, prompts,
+    limits and sampling, when one side lacks items, or when a file is malformed.
     """
     pairs: dict[str, Pair] = {}
     for benchmark in run.benchmarks():
@@ -95,17 +111,18 @@ def _compare(kind: Literal["run", "runs"], labels: dict[str, str], pairs: dict[s
     benchmarks: dict[str, Any] = {}
     warnings: list[str] = []
     for benchmark, (base, tuned) in pairs.items():
+        if base is not None and tuned is not None:
+            require_comparable(benchmark, base, tuned)
         benchmarks[benchmark] = _describe_benchmark(base, tuned)
         for side, evaluation in (("base", base), ("tuned", tuned)):
             if evaluation is None:
                 warnings.append(f"{benchmark}: no comparison, {side} has not been evaluated")
             else:
-                warnings += _warnings(benchmark, labels[side], evaluation)
+                warnings += warnings_of(benchmark, labels[side], evaluation)
         if base is not None and tuned is not None:
-            _require_comparable(benchmark, base, tuned)
             benchmarks[benchmark] |= _compare_benchmark(base, tuned)
-            warnings += _differing(benchmark, "engine", base.setting("engine"), tuned.setting("engine"))
-            warnings += _model_warnings(benchmark, base, tuned) if kind == "run" else []
+            warnings += warnings_between(benchmark, base, tuned, same_model=kind == "run")
+    _give_verdicts([result for result in benchmarks.values() if "test" in result])
     # What makes the numbers meaningless comes before what makes them uncertain; each is said once.
     warnings = sorted(dict.fromkeys(warnings), key=lambda text: not text.startswith("CONTAMINATED"))
     return {"kind": kind, "labels": labels, "benchmarks": benchmarks, "warnings": warnings}
@@ -114,152 +131,104 @@ def _compare(kind: Literal["run", "runs"], labels: dict[str, str], pairs: dict[s
 def _describe_benchmark(base: Evaluation | None, tuned: Evaluation | None) -> dict[str, Any]:
     """What each side shows on its own."""
     sides = {"base": base, "tuned": tuned}
-    samples = {name: side.samples if side is not None else [] for name, side in sides.items()}
+    first = {name: side.first if side is not None else [] for name, side in sides.items()}
+    n = max(len(first["base"]), len(first["tuned"]))
     return {
-        "n": max(len(samples["base"]), len(samples["tuned"])),
+        "n": n,
+        "samples_per_item": max(side.samples_per_item for side in sides.values() if side is not None),
         **{name: asdict(side.accuracy) if side is not None else None for name, side in sides.items()},
-        "contamination": _contamination([side for side in (tuned, base) if side is not None]),
-        "by_steps": by_steps(samples["base"], samples["tuned"]),
-        "errors": {name: describe(found) if found else None for name, found in samples.items()},
+        **_at_k(sides),
+        "lm_eval": {
+            name: side.summary.get("lm_eval") if side is not None else None for name, side in sides.items()
+        },
+        "planned_detectable": plan_items([n])[0]["detectable"],
+        "contamination": contamination([side for side in (tuned, base) if side is not None]),
+        "by_steps": by_steps(first["base"], first["tuned"]),
+        "errors": {name: describe(found) if found else None for name, found in first.items()},
+        "analysis": analyse(first["base"], first["tuned"]),
+    }
+
+
+def _at_k(sides: dict[str, Evaluation | None]) -> dict[str, Any]:
+    """pass@k and maj@k of each side; None for a side that was given one response to each item."""
+    rows = {
+        name: at_k(side.items, side.clusters) if side is not None and side.samples_per_item > 1 else None
+        for name, side in sides.items()
+    }
+    return {
+        name: {side: found[name] if found else None for side, found in rows.items()}
+        for name in ("pass_at_k", "maj_at_k")
     }
 
 
 def _compare_benchmark(base: Evaluation, tuned: Evaluation) -> dict[str, Any]:
-    """What only the pair shows."""
-    table = transitions(base.correct, tuned.correct)
-    ids = by_outcome(base.samples, tuned.samples)
+    """What only the pair shows, but for the verdict."""
+    table = transitions(*([each.correct for each in side.first] for side in (base, tuned)))
+    ids = by_outcome(base.first, tuned.first)
+    counts = (base.right, tuned.right, base.samples_per_item, base.clusters)
+    change = effective_change(*counts)
     return {
-        "difference": asdict(paired_difference(base.correct, tuned.correct)),
+        "difference": asdict(clustered_difference(*counts)),
+        "newcombe": _newcombe(base, tuned),
         "mcnemar": {
             "p_value": mcnemar_exact(table.fixed, table.broken),
             "fixed": table.fixed,
             "broken": table.broken,
             "method": "exact",
         },
+        "test": _test(base, tuned),
+        "clustered": _clustered(base, tuned),
         "relative_improvement": relative_improvement(base.accuracy.value, tuned.accuracy.value),
-        "verdict": verdict(table.fixed, table.broken),
-        "smallest_detectable": smallest_detectable(table.n, table.fixed + table.broken),
+        "smallest_detectable": detectable_before(round(change.n), change.discordant),
         "transitions": asdict(table),
         "examples": {name: ids[name][:EXAMPLES] for name in ("fixed", "broken")},
     }
 
 
-def _contamination(evaluations: list[Evaluation]) -> dict[str, Any]:
-    """The contamination record of the first evaluation that is marked, else of the first one."""
-    records: list[dict[str, Any]] = [
-        require(each.summary, "contamination", dict, str(each.path)) for each in evaluations
-    ]
-    marked = [record for record in records if not record.get("clean")]
-    return (marked or records)[0]
+def _test(base: Evaluation, tuned: Evaluation) -> dict[str, Any]:
+    """The test that fits what is independent: groups, items with all their responses, or single responses."""
+    if base.clusters.count < len(base.items):
+        name = "exact sign-flip test over groups"
+    elif base.samples_per_item > 1:
+        name = "exact sign-flip test over items"
+    else:
+        table = transitions(base.correct, tuned.correct)
+        return {"name": "exact McNemar test", "p": mcnemar_exact(table.fixed, table.broken)}
+    return {"name": name, "p": sign_flip_test(base.right, tuned.right, base.clusters)}
 
 
-# -- refusals --------------------------------------------------------------------------------------
+def _newcombe(base: Evaluation, tuned: Evaluation) -> dict[str, float] | None:
+    """Newcombe's interval, which papers often give; None where responses are not independent."""
+    if base.clusters.count < len(base.samples):
+        return None
+    low, high = newcombe_paired(transitions(base.correct, tuned.correct))
+    return {"low": low, "high": high}
 
 
-def _require_comparable(benchmark: str, base: Evaluation, tuned: Evaluation) -> None:
-    """Raise InputError unless both evaluations asked the same items in the same way."""
-    where = f"{benchmark}: {base.path} and {tuned.path} cannot be compared:"
-    advice = "evaluate both again with the same job"
-    if base.summary.get("items_sha256") != tuned.summary.get("items_sha256"):
-        raise InputError(f"{where} their items differ (items_sha256); {advice}")
-    for before, after in zip(base.samples, tuned.samples, strict=False):
-        if (before.index, before.id) != (after.index, after.id):
-            raise InputError(f"{where} item {before.id} stands against {after.id}; {advice}")
-        if before.prompt_sha256 != after.prompt_sha256:
-            raise InputError(f"{where} the prompts of item {before.id} differ; {advice}")
-    if len(base.samples) != len(tuned.samples):
-        raise InputError(f"{where} {len(base.samples)} items against {len(tuned.samples)}; {advice}")
-    for name in ("max_new_tokens", "stop"):
-        if base.setting(name) != tuned.setting(name):
-            raise InputError(
-                f"{where} {name} is {base.setting(name)!r} against {tuned.setting(name)!r}; {advice}"
-            )
+def _clustered(base: Evaluation, tuned: Evaluation) -> dict[str, Any] | None:
+    """The figures that groups of items call for; None when every item stands alone."""
+    if base.clusters.count == len(base.items):
+        return None
+    counts = (base.right, tuned.right, base.samples_per_item, base.clusters)
+    difference = clustered_difference(*counts)
+    low, high = cluster_bootstrap(*counts, seed=BOOTSTRAP_SEED)
+    return {
+        "groups": base.clusters.count,
+        "effective_items": effective_change(*counts).n,
+        "method": "exact sign-flip test over groups",
+        "p": sign_flip_test(base.right, tuned.right, base.clusters),
+        "low": difference.low,
+        "high": difference.high,
+        "se": difference.se,
+        "bootstrap": {"low": low, "high": high, "resamples": RESAMPLES, "seed": BOOTSTRAP_SEED},
+    }
 
 
-# -- warnings --------------------------------------------------------------------------------------
-
-
-def _warnings(benchmark: str, label: str, side: Evaluation) -> list[str]:
-    """What one evaluation says against itself."""
-    found: list[str] = []
-    contamination = _contamination([side])
-    if not contamination.get("clean"):
-        note = contamination.get("note") or "test items were found in the training data"
-        found.append(f"CONTAMINATED: {benchmark}: {note}. The accuracy does not measure what was learned.")
-    n = len(side.samples)
-    if n < SMALL_N:
-        found.append(f"{benchmark}: only {n} items, see how wide the intervals are")
-    cut = sum(sample.truncated for sample in side.samples)
-    if cut > MANY_TRUNCATED * n:
-        found.append(
-            f"{benchmark}: {cut} of {n} {label} responses were cut off at "
-            f"{side.setting('max_new_tokens')} tokens; raise max_new_tokens"
-        )
-    return found + [f"{benchmark}: {label} fell back: {text}" for text in side.summary.get("fallbacks") or []]
-
-
-def _model_warnings(benchmark: str, base: Evaluation, tuned: Evaluation) -> list[str]:
-    """Signs that the adapter was left out, or that more than the adapter differs."""
-    found: list[str] = []
-    responses = [[sample.response for sample in side.samples] for side in (base, tuned)]
-    if responses[0] == responses[1]:
-        found.append(
-            f"{benchmark}: every tuned response equals the base response; "
-            "the adapter seems not to have been applied"
-        )
-    models = [require(side.summary, "model", dict, str(side.path)) for side in (base, tuned)]
-    for name in ("name", "revision", "dtype", "quantization", "attention"):
-        found += _differing(benchmark, f"the model's {name}", models[0].get(name), models[1].get(name))
-    return found
-
-
-def _differing(benchmark: str, what: str, before: Any, after: Any) -> list[str]:
-    if before == after:
-        return []
-    return [f"{benchmark}: {what} differs, {before} against {after}; part of the difference may come from it"]
-
-
-# -- the terminal ----------------------------------------------------------------------------------
-
-
-def comparison_table(comparison: dict[str, Any]) -> Group:
-    """The comparison for `Console.print`: one row a benchmark, then every warning."""
-    labels = comparison["labels"]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)  # fits a terminal of 80 columns
-    table.add_column("benchmark", overflow="fold")
-    headings = ("n", f"{labels['base']} %", f"{labels['tuned']} %", "difference", "p", "fixed/\nbroken")
-    for heading in headings:
-        table.add_column(Text(heading), justify="right")
-    for benchmark, result in comparison["benchmarks"].items():
-        table.add_row(*(Text(cell) for cell in _cells(benchmark, result)))
-    verdicts = [
-        f"{benchmark}: {result.get('verdict', 'not compared')}"
-        for benchmark, result in comparison["benchmarks"].items()
-    ]
-    notes = ["[low, high]: 95 % intervals; p: exact McNemar test on the same items."]
-    if len(comparison["benchmarks"]) > 1:
-        notes.append("Each verdict is at 5 % on its own, not corrected for the number of benchmarks.")
-    warnings = _styled(comparison["warnings"], "yellow", "warning: ")
-    return Group(table, *_styled(verdicts, "bold"), *_styled(notes, "dim"), *warnings)
-
-
-def _cells(benchmark: str, result: dict[str, Any]) -> list[str]:
-    cells = [benchmark, str(result["n"])]
-    for side in ("base", "tuned"):
-        accuracy = result[side]
-        cells.append(f"{100 * accuracy['value']:.1f}\n{fmt.bounds(accuracy)}" if accuracy else "–")
-    if "difference" not in result:
-        return [*cells, "–", "–", "–"]
-    mcnemar, difference = result["mcnemar"], result["difference"]
-    return [
-        *cells,
-        f"{fmt.points(difference['value'])}\n{fmt.point_bounds(difference)}",
-        fmt.p_value(mcnemar["p_value"]),
-        f"{mcnemar['fixed']}/{mcnemar['broken']}",
-    ]
-
-
-def _styled(lines: Iterable[str], style: str, prefix: str = "") -> list[Text]:
-    return [
-        Text(prefix + line, style="bold red" if line.startswith("CONTAMINATED") else style) for line in lines
-    ]
+def _give_verdicts(results: list[dict[str, Any]]) -> None:
+    """Add to each compared benchmark its p-value within the family of all, and the verdict that follows."""
+    family = len(results)
+    for result, p in zip(results, holm([result["test"]["p"] for result in results]), strict=True):
+        name = result["test"]["name"]
+        result["p_holm"] = p
+        result["verdict"] = verdict(p, result["difference"]["value"])
+        result["verdict_rests_on"] = f"{name}, Holm-corrected for {family} benchmarks" if family > 1 else name

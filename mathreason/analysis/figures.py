@@ -40,6 +40,7 @@ PALETTE = """
 # Narrow, so that text drawn at 13 units is still 11 pixels high on a telephone.
 WIDTH = 420
 SIDES = ("base", "tuned")
+LABELS = {side: side for side in SIDES}
 MAX_POINTS = 400
 MAX_BINS = 16
 # A label's width is judged at this many units a character, wider than system fonts are at 13 px.
@@ -68,8 +69,12 @@ class _Plot:
         return (self.left + self.right) / 2
 
 
-def accuracy_bars(rows: Sequence[tuple[str, Mapping[str, Interval | None]]]) -> str:
-    """Horizontal bars of base and tuned accuracy with their intervals, one group a benchmark."""
+def accuracy_bars(
+    rows: Sequence[tuple[str, Mapping[str, Interval | None]]],
+    title: str = "Accuracy with 95 % intervals",
+    labels: Mapping[str, str] = LABELS,
+) -> str:
+    """Horizontal bars of base and tuned accuracy with their intervals, one group a benchmark or type."""
     marks: list[str] = []
     y = 4.0
     plot = _Plot(56, WIDTH - 66, 0, 0)
@@ -79,7 +84,7 @@ def accuracy_bars(rows: Sequence[tuple[str, Mapping[str, Interval | None]]]) -> 
         for side in SIDES:
             accuracy = sides.get(side)
             if accuracy is not None:
-                marks.append(_lying_bar(side, accuracy, y, plot))
+                marks.append(_lying_bar(side, labels[side], accuracy, y, plot))
                 y += 24
         y += 8
     grid = [
@@ -88,14 +93,14 @@ def accuracy_bars(rows: Sequence[tuple[str, Mapping[str, Interval | None]]]) -> 
         for share in (0, 0.25, 0.5, 0.75, 1)
     ]
     drawn = [*grid, *marks] if any(any(sides.values()) for _, sides in rows) else []
-    return _svg("Accuracy with 95 % intervals", y + 24, drawn)
+    return _svg(title, y + 24, drawn)
 
 
-def _lying_bar(side: str, accuracy: Interval, y: float, plot: _Plot) -> str:
+def _lying_bar(side: str, label: str, accuracy: Interval, y: float, plot: _Plot) -> str:
     middle = y + 9
     low, high = plot.x(accuracy["low"]), plot.x(accuracy["high"])
     return (
-        _text(plot.left - 8, middle + 4.5, side, "end", "quiet")
+        _text(plot.left - 8, middle + 4.5, label, "end", "quiet")
         + _rect(plot.left, y, max(1.0, plot.x(accuracy["value"]) - plot.left), 18, side)
         + _line(low, middle, high, middle, "whisker")
         + "".join(_line(x, middle - 4, x, middle + 4, "whisker") for x in (low, high))
@@ -205,7 +210,7 @@ def length_histogram(lengths: Mapping[str, Sequence[int]]) -> str:
     return _svg("Response length", plot.bottom + 44, marks)
 
 
-def error_bars(categories: Mapping[str, Mapping[str, int] | None]) -> str:
+def error_bars(categories: Mapping[str, Mapping[str, int] | None], labels: Mapping[str, str] = LABELS) -> str:
     """Wrong responses of each model by kind of error."""
     present = {side: counts for side in SIDES if (counts := categories.get(side)) is not None}
     highest = max((max(counts.values()) for counts in present.values()), default=0)
@@ -220,7 +225,7 @@ def error_bars(categories: Mapping[str, Mapping[str, int] | None]) -> str:
             marks.append(_text(left + max(1.0, width) + 6, y + 12.5, str(counts[name]), "start", "quiet"))
             y += 18
         y += 10
-    marks.append(_legend([(side, side) for side in present], left))
+    marks.append(_legend([(side, labels[side]) for side in present], left))
     return _svg("Wrong responses by kind of error", y, marks if highest else [])
 
 

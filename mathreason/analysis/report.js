@@ -31,21 +31,26 @@
     for (const [name, count] of counts) outcome.append(new Option(name + " (" + count + ")", name));
   }
 
+  function words(side) {
+    return side.parts.map((part) => part[0]).join("");
+  }
+
   function haystack(item) {
-    const sides = [item.base, item.tuned].filter(Boolean).map((side) => side.parts.join(""));
+    const sides = [item.base, item.tuned].filter(Boolean).map(words);
     return [item.id, item.question, item.answer].concat(sides).join("\n").toLowerCase();
   }
 
-  function response(name, side) {
+  function response(side) {
     const box = element("div");
     const tag = element("div", side.correct ? "tag right" : "tag wrong");
     const answer = side.extracted === null ? "no answer" : side.extracted;
-    tag.append(name + ": ", element("b", "", (side.correct ? "right, " : "wrong, ") + answer));
-    tag.append((side.category ? " · " + side.category : "") + " · " + side.tokens + " tokens");
+    tag.append(side.label + ": ", element("b", "", (side.correct ? "right, " : "wrong, ") + answer));
+    tag.append((side.category ? " · " + side.category : "") + (side.slip ? " · " + side.slip : "") + " · " + side.length);
     const text = element("div", "response");
-    text.append(side.parts[0]);
-    if (side.parts[1]) text.append(element("mark", "", side.parts[1]));
-    text.append(side.parts[2]);
+    for (const [words, marks, note] of side.parts) {
+      text.append(marks ? element("span", marks, words) : words);
+      if (note) text.append(element("span", "note", note));
+    }
     if (side.cut) text.append(element("span", "quiet", " … (cut)"));
     box.append(tag, text);
     return box;
@@ -57,7 +62,7 @@
     box.append(element("p", "question", item.question));
     const sides = ["base", "tuned"].filter((name) => item[name]);
     const pair = element("div", sides.length === 1 ? "pair single" : "pair");
-    for (const name of sides) pair.append(response(name, item[name]));
+    for (const name of sides) pair.append(response(item[name]));
     box.append(pair);
     return box;
   }

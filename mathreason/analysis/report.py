@@ -9,21 +9,17 @@ trained, or evaluated on one side so far, and says which.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
-from markupsafe import Markup
 
 from mathreason.analysis import figures
 from mathreason.analysis import format as fmt
-from mathreason.analysis.calculations import first_wrong
 from mathreason.analysis.compare import compare_run
-from mathreason.analysis.errors import category, outcome
+from mathreason.analysis.report_errors import errors_section
+from mathreason.analysis.report_items import browser_items
+from mathreason.analysis.report_page import drawn, render_page
 from mathreason.analysis.run_facts import (
     data_facts,
     evaluation_facts,
@@ -31,14 +27,10 @@ from mathreason.analysis.run_facts import (
     shown_status,
     training_facts,
 )
-from mathreason.analysis.samples import Evaluation, Sample, load_evaluation
+from mathreason.analysis.samples import Evaluation, load_evaluation
 from mathreason.analysis.text import visible, visible_all
 from mathreason.results import RunDir, read_json, write_text
 
-MAX_BROWSER_ITEMS = 1000
-MAX_RESPONSE_CHARACTERS = 4000
-
-_HERE = Path(__file__).parent
 _TONES = {"better": "better", "worse": "worse"}
 
 Sides = dict[str, Evaluation | None]
@@ -57,17 +49,9 @@ def write_report(run: RunDir) -> Path:
 
 def render_report(run: RunDir) -> str:
     """The report as HTML text; raises what `write_report` raises."""
-    style = (_HERE / "report.css").read_text(encoding="utf-8") + figures.PALETTE
-    script = (_HERE / "report.js").read_text(encoding="utf-8")
     facts = read_json(run.run)
-    environment = Environment(
-        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.globals["fmt"] = fmt
-    return environment.get_template("report.html.j2").render(
-        style=Markup(style),  # noqa: S704 (the project's own file)
-        script=Markup(script),  # noqa: S704 (the project's own file)
-        policy=_policy(style, script),
+    return render_page(
+        "report.html.j2",
         title=visible(str(facts.get("name") or run.id)),
         run_id=visible(run.id),
         status=visible(shown_status(facts) or ""),
@@ -75,7 +59,6 @@ def render_report(run: RunDir) -> str:
         data=data_facts(run),
         provenance=provenance_facts(run),
         job=visible(run.job.read_text(encoding="utf-8", errors="replace")) if run.job.exists() else None,
-        max_characters=MAX_RESPONSE_CHARACTERS,
         **_evaluation_context(run),
     )
 
@@ -87,12 +70,15 @@ def _evaluation_context(run: RunDir) -> dict[str, Any]:
     comparison = compare_run(run) if sides else {"benchmarks": {}, "warnings": []}
     results: dict[str, Any] = comparison["benchmarks"]
     bars = figures.accuracy_bars([(visible(name), result) for name, result in results.items()])
+    compared = [result for result in results.values() if "test" in result]
     items = {name: _browser_items(each) for name, each in sides.items()}
     return {
         "headlines": [_headline(name, result) for name, result in results.items()],
         # Contamination stands in its own red box.
         "warnings": [visible(text) for text in comparison["warnings"] if not text.startswith("CONTAMINATED")],
-        "accuracy_figure": _figure(bars),
+        "tests": list(dict.fromkeys(result["test"]["name"] for result in compared)),
+        "holm": len(compared) > 1,
+        "accuracy_figure": drawn(bars),
         "benchmarks": [_benchmark(name, result, sides[name]) for name, result in results.items()],
         "browser": {
             visible(name): {"shown": len(items[name]), "total": results[name]["n"]} for name in results
@@ -101,22 +87,14 @@ def _evaluation_context(run: RunDir) -> dict[str, Any]:
     }
 
 
+def _browser_items(sides: Sides) -> list[dict[str, Any]]:
+    """The first response to each of the first items."""
+    base, tuned = (found.first if (found := sides[side]) is not None else [] for side in figures.SIDES)
+    return browser_items(base, tuned)
+
+
 def _sides(run: RunDir, benchmark: str) -> Sides:
     return {side: load_evaluation(run, benchmark, side) for side in figures.SIDES}
-
-
-def _policy(style: str, script: str) -> str:
-    """Content security policy that lets only this style and this script through, by hash."""
-    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _figure(svg: str) -> Markup:
-    """SVG made by the figures module, which escapes every text in it."""
-    return Markup(svg)  # noqa: S704
 
 
 # -- the answer ------------------------------------------------------------------------------------
@@ -144,7 +122,7 @@ def _compared_sentence(result: dict[str, Any]) -> str:
     return (
         f"{fmt.percent(result['base']['value'])} → {fmt.percent(result['tuned']['value'])}, "
         f"{fmt.points(difference['value'])} points {fmt.point_bounds(difference)}, "
-        f"McNemar p {fmt.p_relation(result['mcnemar']['p_value'])}, {fmt.count(result['n'])} items"
+        f"{result['test']['name']} p {fmt.p_relation(result['test']['p'])}, {fmt.count(result['n'])} items"
     )
 
 
@@ -161,74 +139,47 @@ def _single_sentence(result: dict[str, Any]) -> str:
 
 
 def _benchmark(name: str, result: dict[str, Any], sides: Sides) -> dict[str, Any]:
-    samples = {side: found.samples if found is not None else [] for side, found in sides.items()}
-    lengths = {side: [sample.response_tokens for sample in found] for side, found in samples.items()}
-    categories = {
-        side: described["categories"] if described else None for side, described in result["errors"].items()
-    }
+    first = {side: found.first if found is not None else [] for side, found in sides.items()}
+    lengths = {side: [sample.response_tokens for sample in found] for side, found in first.items()}
     compared = "difference" in result
     return {
         "name": visible(name),
         "result": result,
         "compared": compared,
-        "steps_figure": _figure(figures.accuracy_by_steps(result["by_steps"])),
-        "errors_figure": _figure(figures.error_bars(categories)),
-        "lengths_figure": _figure(figures.length_histogram(lengths)),
-        "transition_figure": _figure(figures.transition_bar(result["transitions"])) if compared else None,
-        "examples": [
-            (outcome_name, _examples(result["examples"][outcome_name], samples))
-            for outcome_name in ("fixed", "broken")
-            if compared
-        ],
+        "steps_figure": drawn(figures.accuracy_by_steps(result["by_steps"])),
+        "lengths_figure": drawn(figures.length_histogram(lengths)),
+        "transition_figure": drawn(figures.transition_bar(result["transitions"])) if compared else None,
+        "at_k": _at_k(result),
+        "harness": _harness(name, result),
+        "errors": errors_section(result["analysis"], first["base"], first["tuned"]),
         "facts": evaluation_facts(sides),
     }
 
 
-def _examples(ids: list[str], samples: dict[str, list[Sample]]) -> list[dict[str, Any]]:
-    wanted = set(ids)
-    pairs = zip(samples["base"], samples["tuned"], strict=True)
-    return [visible_all(_item(base, tuned)) for base, tuned in pairs if base.id in wanted]
-
-
-def _browser_items(sides: Sides) -> list[dict[str, Any]]:
-    """The first items of a benchmark, as the page's script reads them."""
-    samples = {side: found.samples[:MAX_BROWSER_ITEMS] if found else [] for side, found in sides.items()}
-    return [_item(base, tuned) for base, tuned in zip_longest(samples["base"], samples["tuned"])]
-
-
-def _item(base: Sample | None, tuned: Sample | None) -> dict[str, Any]:
-    if base is not None and tuned is not None:
-        result = outcome(base, tuned)
-        known = base
-    else:
-        known = next(sample for sample in (base, tuned) if sample is not None)
-        result = "right" if known.correct else "wrong"
-    return {
-        "id": known.id,
-        "question": known.question[:MAX_RESPONSE_CHARACTERS],
-        "answer": known.answer[:MAX_RESPONSE_CHARACTERS],
-        "outcome": result,
-        "base": _response(base) if base is not None else None,
-        "tuned": _response(tuned) if tuned is not None else None,
+def _at_k(result: dict[str, Any]) -> dict[str, Any] | None:
+    """pass@k and maj@k as a table; None where each item has one response."""
+    columns = {
+        f"{side} {label}": result[name][side]
+        for name, label in (("pass_at_k", "pass@k"), ("maj_at_k", "maj@k"))
+        for side in figures.SIDES
+        if result[name][side]
     }
+    if not columns:
+        return None
+    rows = [(cells[0]["k"], cells) for cells in zip(*columns.values(), strict=True)]
+    return {"headings": list(columns), "rows": rows}
 
 
-def _response(sample: Sample) -> dict[str, Any]:
-    """A response in three parts: up to its first wrong calculation, that calculation, and the rest."""
-    found = None if sample.correct else first_wrong(sample.response)
-    shown = sample.response[:MAX_RESPONSE_CHARACTERS]
-    if found is not None and found.end <= len(shown):
-        parts = [shown[: found.start], shown[found.start : found.end], shown[found.end :]]
-    else:
-        parts = [shown, "", ""]
-    return {
-        "parts": parts,
-        "cut": len(sample.response) > len(shown),
-        "correct": sample.correct,
-        "extracted": None if sample.extracted is None else sample.extracted[:200],
-        "category": category(sample),
-        "tokens": sample.response_tokens,
-    }
+def _harness(name: str, result: dict[str, Any]) -> list[str]:
+    """Scores by the rules of lm-evaluation-harness, where they were kept."""
+    return [
+        visible(
+            f"{name}, {side}, as lm-evaluation-harness grades it: "
+            + ", ".join(f"{rule} {fmt.percent(found['value'])}" for rule, found in scores.items())
+        )
+        for side in figures.SIDES
+        if (scores := result["lm_eval"][side])
+    ]
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -239,4 +190,4 @@ def _training(run: RunDir) -> dict[str, Any] | None:
     if facts is None:
         return None
     curve = figures.loss_curves(facts["training_points"], facts["validation_points"])
-    return {**facts, "figure": _figure(curve)}
+    return {**facts, "figure": drawn(curve)}

@@ -2,18 +2,23 @@
 
     evaluation = load_evaluation(run, "gsm8k", "tuned")    # None while it has not been run to its end
     evaluation.samples[12].correct                         # in the benchmark's order
-    evaluation.summary["settings"]["max_new_tokens"]
+    evaluation.items[3]                                    # every response to the fourth item
+    evaluation.setting("max_new_tokens")
 
-A summary that disagrees with its own responses is refused: nothing further on looks at it again.
+A summary that disagrees with its own responses, or that lacks items, is refused: nothing further on looks
+at it again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from mathreason.analysis.statistics import Accuracy, wilson
+from mathreason.analysis.clustered import Clusters, cluster_items, clustered_accuracy
+from mathreason.analysis.statistics import Accuracy
 from mathreason.errors import InputError
 from mathreason.results import RunDir, read_json, read_jsonl
 
@@ -46,28 +51,57 @@ class Sample:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluations/<benchmark>/<variant>.json` says, and the samples it was counted from."""
+    """What `evaluations/<benchmark>/<variant>.json` says, and the samples it was counted from.
+
+    `samples` holds every response, item by item; each item has the same number of them.
+    """
 
     path: Path
     summary: dict[str, Any]
     samples: list[Sample]
+
+    @cached_property
+    def items(self) -> list[list[Sample]]:
+        """The responses to each item, in the benchmark's order."""
+        return [list(found) for _, found in groupby(self.samples, key=lambda sample: sample.index)]
+
+    @cached_property
+    def first(self) -> list[Sample]:
+        """The first response to each item."""
+        return [item[0] for item in self.items]
 
     @property
     def correct(self) -> list[bool]:
         return [sample.correct for sample in self.samples]
 
     @property
-    def accuracy(self) -> Accuracy:
-        return wilson(sum(self.correct), len(self.samples))
+    def samples_per_item(self) -> int:
+        return len(self.items[0])
 
-    def setting(self, name: str) -> Any:
-        return require(self.summary, "settings", dict, str(self.path)).get(name)
+    @cached_property
+    def right(self) -> list[int]:
+        """How many responses to each item are right."""
+        return [sum(sample.correct for sample in item) for item in self.items]
+
+    @cached_property
+    def clusters(self) -> Clusters:
+        """Which items belong together, by their group."""
+        return cluster_items([item[0].group for item in self.items])
+
+    @cached_property
+    def accuracy(self) -> Accuracy:
+        """Over all responses, as sure as the items and their groups allow."""
+        return clustered_accuracy(self.right, self.samples_per_item, self.clusters)
+
+    def setting(self, name: str, default: Any = None) -> Any:
+        return require(self.summary, "settings", dict, str(self.path)).get(name, default)
 
 
 def load_evaluation(run: RunDir, benchmark: str, variant: str) -> Evaluation | None:
     """The evaluation of `variant` ("base" or "tuned"), or None when it has no summary yet.
 
-    Raises InputError when a file is malformed, or when the summary and the samples disagree.
+    Raises InputError when a file is malformed, when the summary and the samples disagree, or when items or
+    responses are missing (a shard that was not run).
     """
     path = run.evaluation(benchmark, variant)
     if not path.exists():
@@ -79,16 +113,19 @@ def load_evaluation(run: RunDir, benchmark: str, variant: str) -> Evaluation | N
 
 
 def _read_samples(path: Path, key: str) -> list[Sample]:
-    """Samples written under `key`, in the benchmark's order; other keys belong to earlier settings."""
-    samples: dict[int, Sample] = {}
+    """Samples written under `key`, item by item; other keys belong to earlier settings."""
+    samples: dict[tuple[int, int], Sample] = {}
     for number, row in read_jsonl(path):
         if row.get("key") != key:
             continue
         sample = _sample(row, f"{path}:{number}")
-        if sample.index in samples:
-            raise InputError(f"{path}:{number}: item {sample.index} is there twice; evaluate again")
-        samples[sample.index] = sample
-    return [samples[index] for index in sorted(samples)]
+        place = (sample.index, sample.sample)
+        if place in samples:
+            raise InputError(
+                f"{path}:{number}: item {sample.index}, sample {sample.sample} is there twice; evaluate again"
+            )
+        samples[place] = sample
+    return [samples[place] for place in sorted(samples)]
 
 
 def _sample(row: dict[str, Any], where: str) -> Sample:
@@ -131,3 +168,33 @@ def _check_agreement(path: Path, summary: dict[str, Any], samples: list[Sample])
         )
     if not samples:
         raise InputError(f"{path} holds no items; evaluate again")
+    _check_completeness(path, summary, samples)
+
+
+def _check_completeness(path: Path, summary: dict[str, Any], samples: list[Sample]) -> None:
+    """Raise InputError unless every planned item has as many responses as were asked for.
+
+    The summary says how many items there should be: `items_in_benchmark`, cut to the setting `limit`.
+    Without it, the last item that is there has to do.
+    """
+    settings = require(summary, "settings", dict, str(path))
+    per_item = settings.get("samples") or max(sample.sample for sample in samples) + 1
+    in_benchmark = summary.get("items_in_benchmark") or samples[-1].index + 1
+    items = min(in_benchmark, settings.get("limit") or in_benchmark)
+    found = {(sample.index, sample.sample) for sample in samples}
+    missing = [
+        (index, number)
+        for index in range(items)
+        for number in range(per_item)
+        if (index, number) not in found
+    ]
+    if missing:
+        index, number = missing[0]
+        raise InputError(
+            f"{path} is not complete: {len(missing)} of {items * per_item} responses are missing, first "
+            f"sample {number} of item {index}; run the rest of the evaluation"
+        )
+    if len(found) > items * per_item:
+        raise InputError(
+            f"{path} holds {len(found)} responses, {items * per_item} were asked for; evaluate again"
+        )

@@ -16,8 +16,9 @@ from mathreason.cli.options import results_option
 def command(run: str, other: str | None, results: Path | None) -> None:
     """Compare base and tuned model of RUN, or the tuned models of RUN and OTHER.
 
-    Both sides must have been given the same items, prompts and token limit. The difference has a paired
-    interval, and the verdict is an exact McNemar test at 5 %.
+    Both sides must have been given the same items, prompts, token limit and sampling. The difference has a
+    paired interval. The verdict is an exact paired test at 5 %: McNemar's, or one over groups or items where
+    items share a group or have several responses; with several benchmarks it is corrected for their number.
 
     \b
     Examples:

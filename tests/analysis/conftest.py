@@ -105,6 +105,8 @@ def samples(
                 "question": problem["question"],
                 "answer": problem["answer"],
                 "steps": problem["steps"],
+                "solution": "\n".join(f"{a} {sign} {b} = {c}" for a, sign, b, c in problem["lines"]),
+                "attributes": {"type": ("Algebra", "Counting", "Geometry")[index % 3]},
                 "prompt_sha256": hashlib.sha256(problem["question"].encode()).hexdigest(),
                 **row,
             }

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from mathreason.analysis.compare import compare_run
-from mathreason.analysis.report import MAX_BROWSER_ITEMS, MAX_RESPONSE_CHARACTERS, render_report, write_report
+from mathreason.analysis.report import render_report, write_report
+from mathreason.analysis.report_items import MAX_BROWSER_ITEMS, MAX_RESPONSE_CHARACTERS
 from mathreason.errors import InputError
 from mathreason.results import RunDir
 
@@ -62,7 +63,7 @@ def test_the_first_sentence_is_the_answer(build_run: BuildRun) -> None:
     text = Page(write_report(run).read_text()).text
     assert (
         f"Better {100 * result['base']['value']:.1f} % → {100 * result['tuned']['value']:.1f} %, "
-        "{value:+.1f} points [{low:.1f}, {high:.1f}], McNemar p = ".format(**difference)
+        "{value:+.1f} points [{low:.1f}, {high:.1f}], exact McNemar test p = ".format(**difference)
     ) in text
     assert "300 items" in text
     assert "CONTAMINATED" not in text
@@ -117,12 +118,19 @@ def test_the_browser_holds_every_response_with_its_first_wrong_calculation(build
     run = build_run("gsm8k", n=60)
     items = samples_in(Page(render_report(run)))["gsm8k"]
     rows = [json.loads(line) for line in run.samples("gsm8k", "base").read_text().splitlines()]
-    assert ["".join(item["base"]["parts"]) for item in items] == [row["response"] for row in rows]
+    shown = ["".join(text for text, _, _ in item["base"]["parts"]) for item in items]
+    assert shown == [row["response"] for row in rows]
     slips = [item["base"] for item in items if item["base"]["category"] == "arithmetic slip"]
     assert slips
     for side in slips:
-        assert re.fullmatch(r"\d+ [+-] \d+ = -?\d+", side["parts"][1])
-    assert all(not item["base"]["parts"][1] for item in items if item["base"]["correct"])
+        marked = [(text, note) for text, marks, note in side["parts"] if "wrong" in marks]
+        [(text, note)] = marked
+        a, sign, b = re.fullmatch(r"(\d+) ([+-]) (\d+) = -?\d+", text).groups()  # type: ignore[union-attr]
+        assert note == f"gives {int(a) + int(b) if sign == '+' else int(a) - int(b)}"
+        assert re.fullmatch(r"wrong calculation in step \d+ of \d+", side["slip"])
+    right = [item["base"] for item in items if item["base"]["correct"]]
+    assert right
+    assert all("wrong" not in marks for side in right for _, marks, _ in side["parts"])
 
 
 def test_items_and_responses_are_cut_and_the_page_says_so(build_run: BuildRun) -> None:
@@ -132,7 +140,7 @@ def test_items_and_responses_are_cut_and_the_page_says_so(build_run: BuildRun) -
     page = Page(render_report(run))
     items = samples_in(page)["gsm8k"]
     assert len(items) == MAX_BROWSER_ITEMS
-    assert items[0]["base"]["parts"][0] == long
+    assert items[0]["base"]["parts"] == [[long, "", ""]]
     assert items[0]["base"]["cut"] is True
     assert items[1]["base"]["cut"] is False
     assert "gsm8k: the first 1\u202f000 of 1\u202f005 items." in page.text
@@ -190,14 +198,14 @@ def test_one_side_alone_is_reported_without_a_comparison(
     assert "No comparison yet" in page.text
     assert f"50 items; {missing} has not been evaluated" in page.text
     assert {item["outcome"] for item in samples_in(page)["gsm8k"]} <= {"right", "wrong"}
-    assert "McNemar p =" not in page.text
+    assert "McNemar test p =" not in page.text
 
 
 def test_several_benchmarks_are_answered_one_by_one(build_run: BuildRun) -> None:
     page = Page(render_report(build_run("gsm8k", "svamp", n=60)))
-    assert page.text.count("McNemar p = ") == 2
+    assert page.text.count("exact McNemar test p = ") == 2
     assert "svamp in detail" in page.text
-    assert "not corrected for the number of benchmarks" in page.text
+    assert "Holm’s p allows for the number of benchmarks" in page.text
     assert set(samples_in(page)) == {"gsm8k", "svamp"}
 
 
@@ -221,10 +229,60 @@ def test_without_a_script_everything_but_the_browser_is_there(build_run: BuildRu
     controls = next(attrs for _, attrs in page.tags if attrs.get("id") == "samples-controls")
     assert "hidden" in controls
     assert "noscript" in [tag for tag, _ in page.tags]
-    assert [tag for tag, _ in page.tags].count("svg") == 6
+    assert [tag for tag, _ in page.tags].count("svg") == 1 + 4 + 4 + 1
     assert "Fixed by tuning: 5 of " in page.text
 
 
 def test_the_same_run_gives_the_same_report(build_run: BuildRun) -> None:
     run = build_run("gsm8k", n=30)
     assert render_report(run) == render_report(run)
+
+
+def test_errors_are_told_by_kind_by_type_and_by_what_became_of_them(build_run: BuildRun) -> None:
+    run = build_run("gsm8k", n=120)
+    text = Page(render_report(run)).text
+    for told in (
+        "What became of the items base ↓ tuned →",
+        "Accuracy by operations in the reference solution",
+        "Accuracy by type",
+        "Accuracy by largest number in the question",
+        "Accuracy by reference answer",
+        "Algebra 40",
+        "too few to tell",
+        "calculations written",
+        "Fixed by tuning: 5 of ",
+        "Broken by tuning: ",
+    ):
+        assert told in text
+
+
+def test_fixed_and_broken_items_show_the_step_in_which_the_responses_part(build_run: BuildRun) -> None:
+    run = build_run("gsm8k", n=60)
+    items = samples_in(Page(render_report(run)))["gsm8k"]
+    marked = 0
+    for item in items:
+        sides = [item["base"], item["tuned"]]
+        shaded = [[text for text, marks, _ in side["parts"] if "differs" in marks] for side in sides]
+        if item["outcome"] in ("both", "neither"):
+            assert shaded == [[], []]
+        elif all(shaded):
+            marked += 1
+            texts = ["".join(text for text, _, _ in side["parts"]) for side in sides]
+            before = [text[: text.index("".join(part))] for text, part in zip(texts, shaded, strict=True)]
+            results = [re.findall(r"= (-?\d+)", text) for text in before]
+            shared = min(map(len, results))
+            assert results[0][:shared] == results[1][:shared]
+    assert marked > 5
+
+
+def test_hostile_responses_are_text_in_every_part_of_the_errors(build_run: BuildRun) -> None:
+    run = build_run("gsm8k", n=40, base_rate=0.0, tuned_rate=1.0, hostile=True)
+    attack = "<b onclick=alert(1)>"
+    edit_samples(
+        run,
+        "base",
+        lambda rows: rows[0].update(response=f"{attack} 2 + 2 = 5 {attack}", attributes={attack: attack}),
+    )
+    html = render_report(run)
+    assert attack not in html
+    assert "b onclick" in html

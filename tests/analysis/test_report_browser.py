@@ -15,7 +15,10 @@ from typing import Any
 import pytest
 
 from mathreason.analysis.report import render_report
+from mathreason.analysis.report_graded import write_errors_page
 from mathreason.results import RunDir
+
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
 BuildRun = Callable[..., RunDir]
 Look = Callable[..., dict[str, Any]]
@@ -37,6 +40,7 @@ PROBE = r"""
 const page = document.querySelector("iframe");
 page.addEventListener("load", () => {
   const inner = page.contentDocument;
+  for (const details of inner.querySelectorAll("details")) details.open = true;
   const box = (element) => {
     const found = element.getBBox();
     return [found.x, found.y, found.x + found.width, found.y + found.height];
@@ -98,7 +102,11 @@ page.addEventListener("load", () => {
     by("search").value = "GSM8K/test/17\n".trim();
     fire("search", "input");
     found.searched = cards();
-    found.marks = inner.querySelectorAll("#samples-view mark").length;
+    fire("search", "input");
+    by("search").value = "";
+    fire("search", "input");
+    const marks = inner.querySelectorAll("#samples-view .response .wrong, #samples-view .note");
+    found.marked = Array.from(marks, (each) => each.textContent);
   }
   document.getElementById("findings").textContent = JSON.stringify(found);
 });
@@ -166,9 +174,10 @@ def test_the_page_is_drawn_without_errors_overflow_or_overlap(
     build_run: BuildRun, look: Look, width: int, dark: bool
 ) -> None:
     run = build_run("gsm8k", "a-benchmark-with-" + "a-very-long-name-" * 8, n=160, hostile=True)
-    found = look(render_report(run), width, dark)
+    html = render_report(run)
+    found = look(html, width, dark)
     assert_well_drawn(found, width)
-    assert len(found["figures"]) == 1 + 2 * 4 + 1
+    assert len(found["figures"]) == html.count("<svg") > 1 + 2 * (4 + 3) + 1
     assert found["background"] == ("rgb(21, 25, 29)" if dark else "rgb(255, 255, 255)")
     assert found["ink"] == ("rgb(230, 234, 238)" if dark else "rgb(28, 35, 41)")
 
@@ -230,3 +239,25 @@ def test_the_probe_notices_what_it_looks_for(look: Look) -> None:
     figure = found["figures"][0]
     assert (figure["marks"], figure["clashes"]) == (0, [["one", "two"]])
     assert (figure["unpainted"], figure["outside"]) == (1, ["far outside"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "dark"), [(1200, True), (400, False)])
+def test_the_page_of_a_graded_file_is_drawn_too(look: Look, tmp_path: Path, width: int, dark: bool) -> None:
+    rows = [
+        {
+            "question": f"What is {n} + {n}? " + "x" * 300 * (n == 3),
+            "response": f"{HOSTILE} {n} + {n} = {2 * n + n % 2}\n#### {2 * n + n % 2}",
+            "answer": str(2 * n),
+            "correct": n % 2 == 0,
+            "attributes": {"type": "a very long type of problem " * (1 + n % 3)},
+        }
+        for n in range(60)
+    ]
+    graded = tmp_path / "graded.jsonl"
+    graded.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    found = look(write_errors_page(graded, tmp_path / "errors.html").read_text(encoding="utf-8"), width, dark)
+    assert_well_drawn(found, width)
+    assert found["title"] == "graded.jsonl: errors"
+    assert HOSTILE in found["text"]
+    assert found["marked"][:2] == ["1 + 1 = 3", "gives 2"]
