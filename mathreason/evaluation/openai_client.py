@@ -183,11 +183,10 @@ class ServerClient:
         return Reply(_json_object(bytes(content)), response.headers)
 
     def _message(self, content: bytes) -> str:
-        text = " ".join(_error_text(content).split())[:MESSAGE_LENGTH] or "no message"
-        return text.replace(self._key, "[the API key]") if self._key else text
-
-    def close(self) -> None:
-        self._http.close()
+        text = " ".join(_error_text(content).split())
+        if self._key:
+            text = text.replace(self._key, "[the API key]")
+        return text[:MESSAGE_LENGTH] or "no message"
 
 
 class _Patience:
