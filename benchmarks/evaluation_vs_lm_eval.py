@@ -146,8 +146,7 @@ def main(
 ) -> None:
     """Items per second of both, their peaks of memory, and whether they agree."""
     if side:
-        assert model is not None
-        json.dump(ours(model, data_dir, items, dtype), sys.stdout)
+        json.dump(ours(Path(model or ""), data_dir, items, dtype), sys.stdout)
         return
     if model is None:
         model = cache / "small_model"
@@ -160,10 +159,10 @@ def main(
     our = in_process([sys.executable, __file__, *common, "--side=ours"], HF_HUB_OFFLINE="1")
     work = flops(our, our["prompt_tokens"] - our["shared_tokens"] * (items - 1) + our["response_tokens"])
     click.echo(
-        f"{our['parameters'] / 1e6:.1f} M parameters, {dtype}, {our['threads']} threads, {items} items, prompts of "
-        f"{our['prompt_tokens'] / items:.0f} tokens of which {our['shared_tokens']} are shared, responses of "
-        f"{our['response_tokens'] / items:.0f} tokens, {our['stopped']} of them ended by themselves, "
-        f"{len({row['response'] for row in our['items']})} different"
+        f"{our['parameters'] / 1e6:.1f} M parameters, {dtype}, {our['threads']} threads, {items} items; "
+        f"prompts of {our['prompt_tokens'] / items:.0f} tokens, {our['shared_tokens']} of them shared; "
+        f"responses of {our['response_tokens'] / items:.0f} tokens, {our['stopped']} of them ended by "
+        f"themselves, {len({row['response'] for row in our['items']})} different"
     )
     click.echo(f"matrix product of this machine: {our['matmul_gflops']:.0f} GFLOP/s")
     lines = [{"tool": "mathreason", "batch_size": "auto", **_figures(our, items, work)}]

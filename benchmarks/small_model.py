@@ -10,13 +10,13 @@ real ones, which is what generation speed depends on. The same seed gives the sa
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import re
 import time
 from pathlib import Path
 
+import click
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -24,6 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 CONTEXT = 1536
 VOCABULARY = 8192
 BATCH = 4
+END = "</s>"
 
 
 def texts(data_dir: Path) -> list[str]:
@@ -45,12 +46,12 @@ def train_tokenizer(corpus: list[str]) -> PreTrainedTokenizerFast:
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=["</s>"],
+        special_tokens=[END],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(corpus, trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="</s>", pad_token="</s>")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END, pad_token=END)
 
 
 def shape() -> LlamaConfig:
@@ -87,7 +88,9 @@ def pretrain(data_dir: Path, output: Path, steps: int | None = None, seed: int =
     total = min(steps or len(rows) // BATCH, len(rows) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.5e-3, weight_decay=0.1, betas=(0.9, 0.95))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1.5e-3, total_steps=total, pct_start=0.1)
-    print(f"{model.num_parameters() / 1e6:.1f} M parameters, {total} steps of {BATCH} x {CONTEXT} tokens")
+    click.echo(
+        f"{model.num_parameters() / 1e6:.1f} M parameters, {total} steps of {BATCH} x {CONTEXT} tokens"
+    )
     started = time.monotonic()
     for step in range(total):
         batch = rows[step * BATCH : (step + 1) * BATCH]
@@ -99,18 +102,18 @@ def pretrain(data_dir: Path, output: Path, steps: int | None = None, seed: int =
         schedule.step()
         optimizer.zero_grad()
         if step % 20 == 0 or step == total - 1:
-            print(f"step {step}, loss {loss.item():.3f}, {time.monotonic() - started:.0f} s", flush=True)
+            click.echo(f"step {step}, loss {loss.item():.3f}, {time.monotonic() - started:.0f} s")
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--steps", type=int)
-    arguments = parser.parse_args()
-    pretrain(arguments.data_dir, arguments.output, arguments.steps)
+@click.command()
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Folder with gsm8k/.")
+@click.option("--output", type=click.Path(path_type=Path), required=True, help="Folder of the model.")
+@click.option("--steps", type=int, help="Fewer steps than one epoch has.")
+def main(data_dir: Path, output: Path, steps: int | None) -> None:
+    """Pretrain the small model."""
+    pretrain(data_dir, output, steps)
 
 
 if __name__ == "__main__":

@@ -180,9 +180,6 @@ class BenchmarkConfig(_Section):
     columns: Columns | None = Field(None, description="With path: which column holds what.")
     count: PositiveInt | None = Field(None, description="generator: how many items it makes.")
     seed: int = Field(0, description="generator: the seed of its items.")
-    symbolic: bool | None = Field(
-        None, description="With path: answers are formulas, compared symbolically; numbers when absent."
-    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -195,8 +192,6 @@ class BenchmarkConfig(_Section):
             )
         if self.path is None and self.columns is not None:
             raise ValueError("columns go with a path")
-        if self.path is None and self.symbolic is not None:
-            raise ValueError("symbolic goes with a path; a known benchmark knows its answers")
         if self.name == "generator" and self.path is None and self.count is None:
             raise ValueError("benchmark 'generator' never ends: give a count")
         return self

@@ -21,7 +21,7 @@ COMMANDS = {
     "evaluate": ("evaluate", "Evaluate base and tuned model on the job's benchmarks."),
     "compare": ("compare", "Is the tuned model better? Paired statistics on the same items."),
     "report": ("report", "Write a run's report.html."),
-    "grade": ("grade", "Grade a file of responses against their answers; no model needed."),
+    "grade": ("grade", "Grade a file of responses, or a run's saved ones; no model needed."),
     "solve": ("solve", "Ask a trained run one question."),
     "validate": ("validate", "Check job files without loading anything."),
     "data": ("data", "Look at, audit or prefetch a job's training data."),

@@ -37,11 +37,10 @@ ToProblem = Callable[[Raw], Problem]
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A known benchmark: default split, how its rows are read, and whether its answers are formulas."""
+    """A known benchmark: default split, and how its rows are read."""
 
     split: str
     read: ToProblem
-    symbolic: bool = False
 
 
 def _input_target(source: str) -> ToProblem:
@@ -77,15 +76,8 @@ _KNOWN = {
     "svamp": Benchmark("test", _input_target("svamp")),
     "asdiv": Benchmark("test", _input_target("asdiv")),
     "gsm_hard": Benchmark("train", _input_target("gsm_hard")),
-    "math": Benchmark("test", _question_answer("math", _MATH), symbolic=True),
+    "math": Benchmark("test", _question_answer("math", _MATH)),
 }
-
-
-def is_symbolic(config: BenchmarkConfig) -> bool:
-    """Whether answers of this benchmark are formulas, to be compared symbolically, rather than numbers."""
-    if config.path is not None:
-        return bool(config.symbolic)
-    return config.name in _KNOWN and _KNOWN[config.name].symbolic
 
 
 def load_items(config: BenchmarkConfig, data_dir: Path | None) -> list[Problem]:

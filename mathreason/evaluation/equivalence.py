@@ -184,6 +184,7 @@ _NAME = re.compile(  # y, f(x), f^{-1}(x), AB, \angle ABC, x_1
 _FUNCTION = re.compile(r"y|[A-Za-z]'?\([a-z]\)")
 _EQUALS = re.compile(r"(?<![<>!:=])=(?!=)")
 _BASED = re.compile(r"(?P<digits>[0-9A-F.]+)_\{?\d+\}?")
+_RATIO = re.compile(r"(?P<over>\d{1,30}):(?P<under>[1-9]\d{0,29})")
 _CHOICE = re.compile(r"\(?(?P<letter>[A-Z])\)?[).:](?=.)")
 _WORDS = re.compile(
     r"(?=.*[A-Za-z]{3})[A-Za-z][A-Za-z '-]+|no|\d{1,2}:\d\d\s?[ap]m|[A-Za-z]{3,9}\d{1,2}", re.IGNORECASE
@@ -202,6 +203,8 @@ def _same_expression(candidate: str, reference: str, ask: Ask) -> Verdict:
         return _verdict(values[0] == values[1])
     if re.fullmatch("[A-Z]", theirs) and (choice := _CHOICE.match(ours)):
         return _verdict(choice["letter"] == theirs)
+    if number and (ratio := _RATIO.fullmatch(theirs)):
+        return _verdict(number.value == Fraction(int(ratio["over"]), int(ratio["under"])))
     if based := _BASED.fullmatch(theirs):
         return _verdict(ours == based["digits"])
     if _WORDS.fullmatch(ours) or _WORDS.fullmatch(theirs):

@@ -29,7 +29,7 @@ from typing import Any
 from mathreason.errors import InputError
 from mathreason.evaluation.equivalence import equivalent
 from mathreason.evaluation.extraction import Strategy, extract
-from mathreason.evaluation.harness import gsm8k_verdicts
+from mathreason.evaluation.harness import HarnessTask, gsm8k_cot_verdicts, gsm8k_verdicts
 from mathreason.evaluation.normalisation import normalise_answer
 from mathreason.evaluation.symbolic import SECONDS, SymbolicProcess, Verdict
 
@@ -41,7 +41,7 @@ MAX_REFERENCE = 500
 class Grade:
     """`extracted` is None where the response commits to no answer; that is never correct.
 
-    The two `lm_eval_` fields are how lm-evaluation-harness' task gsm8k judges the same response.
+    The two `lm_eval_` fields are how lm-evaluation-harness judges the same response.
     """
 
     extracted: str | None
@@ -69,10 +69,12 @@ def _shared_grader() -> Grader:
 class Grader:
     """Grades responses; holds the process for symbolic comparison, which starts with its first use.
 
-    With `symbolic` False, expressions are compared without it.
+    With `symbolic` False, expressions are compared without it. `harness` is the task of
+    lm-evaluation-harness that the `lm_eval_` fields follow.
     """
 
-    def __init__(self, symbolic: bool = True) -> None:
+    def __init__(self, symbolic: bool = True, harness: HarnessTask = "gsm8k") -> None:
+        self._theirs = gsm8k_cot_verdicts if harness == "gsm8k_cot" else gsm8k_verdicts
         self._symbolic = SymbolicProcess() if symbolic else None
 
     def __enter__(self) -> Grader:
@@ -99,7 +101,7 @@ class Grader:
         verdict: Verdict = "different"
         if extraction.answer is not None:
             verdict = equivalent(extraction.answer, reference, _Asking(self._symbolic))
-        theirs = gsm8k_verdicts(response, answer)
+        theirs = self._theirs(response, answer)
         return Grade(
             extracted=extraction.answer,
             strategy=extraction.strategy,

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 _NO_MATCH = "[invalid]"  # what its regex filter returns when nothing matches
 
@@ -32,6 +33,14 @@ class HarnessVerdicts:
 
     strict: bool
     flexible: bool
+
+
+HarnessTask = Literal["gsm8k", "gsm8k_cot"]
+
+
+def harness_task(few_shot_format: str) -> HarnessTask:
+    """The task whose verdicts compare for responses to prompts of this format."""
+    return "gsm8k_cot" if few_shot_format == "lm_eval_gsm8k_cot" else "gsm8k"
 
 
 def gsm8k_verdicts(response: str, answer: str) -> HarnessVerdicts:

@@ -18,9 +18,10 @@ from mathreason.data.prepare import PARTS, load_problems
 from mathreason.data.problem import Problem
 from mathreason.data.prompts import Prompter
 from mathreason.errors import InputError
-from mathreason.evaluation.benchmarks import choose_items, is_symbolic, load_items
+from mathreason.evaluation.benchmarks import choose_items, load_items
 from mathreason.evaluation.engine import Request, Sampling
 from mathreason.evaluation.fewshot import evaluation_prompter
+from mathreason.evaluation.harness import HarnessTask, harness_task
 from mathreason.evaluation.openai_engine import identity as served_identity
 from mathreason.models import adapter_sha256, planned_facts, weights_sha256
 from mathreason.results import RunDir, content_hash, read_json
@@ -31,14 +32,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Items, and the requests for their responses: `samples` to an item, one after the other."""
+    """Items, and the requests for their responses: `samples` to an item, one after the other.
+
+    `harness` is the task of lm-evaluation-harness whose verdicts stand beside our own.
+    """
 
     benchmark: BenchmarkConfig
     variant: str
     items: list[Problem]
     requests: list[Request]
     samples: int
-    symbolic: bool
+    harness: HarnessTask
     key: str
     header: dict[str, Any]
 
@@ -68,14 +72,12 @@ def plan_evaluation(
     items = choose_items(every_item, settings.limit, settings.seed)
     prompter = evaluation_prompter(job.prompt, settings, benchmark, tokenizer, data_dir)
     requests = _requests(items, every_item, prompter, settings)
-    symbolic = is_symbolic(benchmark)
     adapter = _adapter(run) if variant == "tuned" else None
     identity = {
         **_model_identity(job, variant),
         "adapter": adapter["sha256"] if adapter else None,
         "prompt": prompter.hash,
         "items": content_hash([item.to_dict() for item in items]),
-        "symbolic": symbolic,
         "sampling": _sampling_identity(settings),
     }
     header = {
@@ -99,7 +101,8 @@ def plan_evaluation(
         "contamination": _contamination(run, benchmark, every_item, variant),
     }
     key = content_hash(identity)[:16]
-    return Plan(benchmark, variant, items, requests, settings.samples, symbolic, key, header)
+    harness = harness_task(settings.few_shot_format)
+    return Plan(benchmark, variant, items, requests, settings.samples, harness, key, header)
 
 
 def _requests(

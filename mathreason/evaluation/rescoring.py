@@ -18,8 +18,8 @@ from typing import Any
 
 from mathreason import __version__
 from mathreason.errors import InputError
-from mathreason.evaluation.benchmarks import is_symbolic
 from mathreason.evaluation.grading import Grader
+from mathreason.evaluation.harness import harness_task
 from mathreason.evaluation.summary import summarise
 from mathreason.jobfile import load_job
 from mathreason.results import RunDir, now, provenance_of, read_json, read_jsonl, write_json, write_jsonl
@@ -46,15 +46,10 @@ def rescore_run(run: RunDir) -> list[Rescored]:
     """
     _refuse_running(run)
     job = load_job(run.job)
-    symbolic = {config.name: is_symbolic(config) for config in job.evaluation.benchmarks}
     evaluations = list(_evaluations(run))
     if not evaluations:
         raise InputError(f"{run.path} holds no finished evaluation; evaluate the run first")
-    found = []
-    with Grader() as with_symbols, Grader(symbolic=False) as without:
-        for benchmark, variant in evaluations:
-            grader = with_symbols if symbolic.get(benchmark, True) else without
-            found.append(_rescore(run, benchmark, variant, grader))
+    found = [_rescore(run, benchmark, variant) for benchmark, variant in evaluations]
     with provenance_of(job_provenance(job)):
         _renew_comparison(run, [run.evaluation(*names) for names in evaluations])
     return found
@@ -77,11 +72,13 @@ def _evaluations(run: RunDir) -> Iterator[tuple[str, str]]:
                 yield benchmark, path.stem
 
 
-def _rescore(run: RunDir, benchmark: str, variant: str, grader: Grader) -> Rescored:
+def _rescore(run: RunDir, benchmark: str, variant: str) -> Rescored:
     summary_path, samples_path = run.evaluation(benchmark, variant), run.samples(benchmark, variant)
     summary = read_json(summary_path)
     old = list(read_jsonl(samples_path))
-    rows = [_regraded(row, f"{samples_path}:{number}", summary, grader) for number, row in old]
+    few_shot_format = (summary.get("prompt") or {}).get("few_shot_format", "native")
+    with Grader(harness=harness_task(few_shot_format)) as grader:
+        rows = [_regraded(row, f"{samples_path}:{number}", summary, grader) for number, row in old]
     pairs = [
         (before, after) for (_, before), after in zip(old, rows, strict=True) if _belongs(after, summary)
     ]

@@ -62,7 +62,7 @@ def evaluate(
     if before:
         reporter.say(f"{plan.title}: going on after {before} of {wanted} responses")
     title = f"{plan.title}, shard {shard.number} of {shard.count}" if shard else plan.title
-    with reporter.track(title, wanted, before) as advance, Grader(plan.symbolic) as grader:
+    with reporter.track(title, wanted, before) as advance, Grader(harness=plan.harness) as grader:
         _generate(run, plan, engine, grader, own, done | others, advance)
     return _finish(run, plan, engine, reporter)
 

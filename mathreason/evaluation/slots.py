@@ -133,7 +133,7 @@ class Slots:
         self.lengths[row] = 0
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append `tokens` (rows,), one to a slot; logits (rows, vocabulary), without meaning for idle slots."""
+        """Append `tokens` (rows,), one to a slot; logits (rows, vocabulary), meaningless for idle slots."""
         longest = int(self.lengths.max()) + 1
         self._seen = min(self._capacity, -(-longest // LENGTH_STEP) * LENGTH_STEP)
         self._at = self.lengths.to(self._device)

@@ -21,6 +21,8 @@ import subprocess
 import sys
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -39,6 +41,14 @@ MEMORY = 640 * 2**20
 """Bytes of address space of the process; it holds about 130 MiB after its imports."""
 
 _ENVIRONMENT = ("HOME", "LD_LIBRARY_PATH", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONUSERBASE", "TMPDIR")
+
+
+_SAME_EVERYWHERE = {  # whether gmpy2 is installed must not change a verdict
+    "MPMATH_NOGMPY": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONHASHSEED": "0",
+    "SYMPY_GROUND_TYPES": "python",
+}
 
 
 class SymbolicProcess:
@@ -66,7 +76,7 @@ class SymbolicProcess:
 
     def start(self) -> None:
         """Start the process if it does not run: `equal` does so too, outside of its time limit."""
-        with self._lock:
+        with self._exchange():
             self._running()
 
     def equal(self, candidate: str, reference: str, seconds: float = SECONDS) -> Verdict:
@@ -79,24 +89,26 @@ class SymbolicProcess:
             return "refused"
         if _variables(candidate) != _variables(reference):
             return "different"
-        with self._lock:
+        with self._exchange():
             process = self._running()
-            question = json.dumps([_as_meant(candidate), _as_meant(reference)])
-            try:
-                assert process.stdin is not None  # noqa: S101  # Popen was given a pipe
-                process.stdin.write(question.encode() + b"\n")
-                process.stdin.flush()
-            except BrokenPipeError:
-                self.close()
-                return "refused"
+            _write_line(process, json.dumps([_as_meant(candidate), _as_meant(reference)]))
             reply = _read_line(process, min(seconds, SECONDS))
-            if reply is None:
+            if reply == "equal":
+                return "equal"
+            if reply == "different":
+                return "different"
+            self.close()
+        return "timeout" if reply is None else "refused"  # refused: it ran out of memory, or crashed
+
+    @contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """One question at a time; one that is interrupted must not leave its reply to the next."""
+        with self._lock:
+            try:
+                yield
+            except BaseException:
                 self.close()
-                return "timeout"
-            if reply not in {"equal", "different"}:  # out of memory, or a crash
-                self.close()
-                return "refused"
-        return "equal" if reply == "equal" else "different"
+                raise
 
     def _running(self) -> subprocess.Popen[bytes]:
         """The process; another one where it has ended, or belongs to the process this one was forked from."""
@@ -119,16 +131,23 @@ class SymbolicProcess:
 def _start() -> subprocess.Popen[bytes]:
     worker = Path(__file__).with_name("symbolic_worker.py")
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    environment |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONHASHSEED": "0", "SYMPY_GROUND_TYPES": "python"}
+    environment |= _SAME_EVERYWHERE
     return subprocess.Popen(
         # -P: the modules beside the worker must not stand in for the standard library's
         [sys.executable, "-P", str(worker), str(os.getpid()), str(MEMORY), str(int(SECONDS) + 1)],
+        bufsize=0,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
         start_new_session=True,  # Ctrl-C is for the parent, which then ends this one
     )
+
+
+def _write_line(process: subprocess.Popen[bytes], text: str) -> None:
+    assert process.stdin is not None  # noqa: S101  # Popen was given a pipe
+    with suppress(BrokenPipeError):  # it has just ended; the reply will say so
+        process.stdin.write(text.encode() + b"\n")
 
 
 def _read_line(process: subprocess.Popen[bytes], seconds: float) -> str | None:

@@ -107,11 +107,11 @@ def _comparer() -> Any:
     """A function of candidate and reference; the imports and the first parse happen here."""
     import logging
 
-    from latex2sympy2_extended.math_normalization import (  # type: ignore[import-untyped]
+    from latex2sympy2_extended.math_normalization import (
         NormalizationConfig,
     )
-    from math_verify import parse, verify  # type: ignore[import-untyped]
-    from math_verify.parser import LatexExtractionConfig  # type: ignore[import-untyped]
+    from math_verify import parse, verify
+    from math_verify.parser import LatexExtractionConfig
 
     logging.disable(logging.CRITICAL)
     # Units are gone already; it would take the t of 6t for one.
@@ -141,7 +141,7 @@ def _differ_in_value(ours: Any, theirs: Any) -> bool:
 
     Decides most wrong answers at once, where `verify` would try every simplification it knows.
     """
-    from sympy import Expr, Rational  # type: ignore[import-untyped]
+    from sympy import Expr, Rational
 
     if not isinstance(ours, Expr) or not isinstance(theirs, Expr):
         return False
@@ -161,7 +161,7 @@ def _value(expression: Any, point: dict[Any, Any]) -> Any:
     """The value as a number of `_DIGITS` digits; None where there is none."""
     try:
         value = expression.subs(point).doit().evalf(_DIGITS)
-    except (ArithmeticError, AttributeError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, NotImplementedError, RecursionError, TypeError, ValueError):
         return None
     return value if value.is_number and value.is_finite else None
 

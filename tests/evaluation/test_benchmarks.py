@@ -16,7 +16,6 @@ from mathreason.evaluation.benchmarks import (
     choose_items,
     few_shot_examples,
     hub_splits,
-    is_symbolic,
     load_items,
 )
 from mathreason.results import read_jsonl
@@ -73,15 +72,6 @@ def test_platinum_is_read_in_gsm8ks_columns(tmp_path: Path) -> None:
     path.write_text(json.dumps(row) + "\n", encoding="utf-8")
     [item] = load_items(BenchmarkConfig(name="gsm8k_platinum"), tmp_path)
     assert (item.solution, item.answer, item.id) == ("1 + 1 = 2", "2", "gsm8k_platinum/test/0")
-
-
-def test_which_answers_are_formulas() -> None:
-    assert is_symbolic(BenchmarkConfig(name="math"))
-    for name in ("gsm8k", "gsm8k_platinum", "svamp", "asdiv", "gsm_hard"):
-        assert not is_symbolic(BenchmarkConfig(name=name))
-    assert not is_symbolic(BenchmarkConfig(name="generator", count=1))
-    assert not is_symbolic(BenchmarkConfig(name="math", path="mine.jsonl"))
-    assert is_symbolic(BenchmarkConfig(name="mine", path="mine.jsonl", symbolic=True))
 
 
 def test_every_known_benchmark_can_be_loaded() -> None:

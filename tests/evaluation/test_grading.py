@@ -1,11 +1,8 @@
-"""Grading is exact, agrees with hand-judged cases, and a graded file is complete or absent."""
+"""Grading is exact, and agrees with hand-judged cases."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathreason.errors import InputError
-from mathreason.evaluation.grading import MAX_REFERENCE, grade, grade_file
+from mathreason.evaluation.grading import MAX_REFERENCE, Grader, grade
 
 CASES = [
     json.loads(line)
@@ -88,8 +85,12 @@ def test_case_matters_for_variables_and_not_for_words() -> None:
     assert not grade("\\boxed{a}", "A").correct
 
 
-def test_a_whole_reference_solution_counts_by_its_last_line() -> None:
+def test_a_whole_reference_solution_counts_by_its_last_line_or_its_box() -> None:
     assert grade("#### 18", "She makes 9*2=18.\n#### 18").correct
+    solution = "Of 20 eggs 2 break, " + "one after the other, " * 50 + "so $\\boxed{18}$ are left of the 20."
+    assert grade("#### 18", solution).correct
+    assert not grade("#### 20", solution).correct
+    assert grade("\\boxed{(1, 2)}", "\\boxed{(1,2)}").correct
 
 
 @pytest.mark.parametrize("answer", ["", "  \n", "####", "$$", "\u200e", "9" * (MAX_REFERENCE + 1)])
@@ -108,158 +109,36 @@ def test_grading_any_text_gives_a_grade_or_refuses_the_reference(response: str, 
     assert not (graded.correct and graded.extracted is None)
 
 
-HOSTILE = """
-import sys
-from mathreason.evaluation.grading import grade
-from mathreason.evaluation.numbers import parse_number
-
-million = 1_000_000
-texts = [
-    "9**9**9", "$999999999!$", "10^{10^{10}}", "1e999999999", "__import__('os').system('touch pwned')",
-    "1" * million, "1 " * (million // 2), "1," * (million // 2), "#### " * (million // 5),
-    "- " * (million // 2),
-    "{" * 10_000 + "}" * 10_000, "\\\\boxed{" * 10_000 + "}" * 10_000, "\\\\frac{" * 10_000 + "}" * 10_000,
-    "The answer is " * 20_000, "answer to " * 20_000, "5 or " * 200_000, "=" * million, "\\n" * million,
-    "5\\x00" * 100_000, "\\ud800" * 100_000, "\\u202e" * 100_000, "\\u0301" * million, "five " * 100_000,
-]
-for text in texts:
-    for response in (text, "#### " + text, "\\\\boxed{" + text + "}"):
-        assert not grade(response, "314159").correct
-    parse_number(text)
-print(len(texts))
-"""
+def test_formulas_are_compared_symbolically_unless_that_is_switched_off() -> None:
+    response = "So \\boxed{11+x}."
+    with Grader() as grader:
+        assert grader.grade(response, "x+11").correct
+        assert not grader.grade(response, "x+12").correct
+    with Grader(symbolic=False) as grader:
+        assert not grader.grade(response, "x+11").correct
+        assert grader.grade("\\boxed{2,1}", "1,2").correct
 
 
-def test_hostile_text_is_graded_within_a_hard_limit_and_never_run(tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", HOSTILE],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
-        timeout=5,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.strip() == "23"
-    assert list(tmp_path.iterdir()) == []
+def test_a_comparison_that_runs_out_of_time_is_wrong_and_counted() -> None:
+    with Grader() as grader:
+        graded = grader.grade("\\boxed{(x^{9999}+1)^{9999}}", "x+\\sin(x)")
+        assert (graded.correct, graded.timed_out) == (False, True)
+        assert grader.grade("\\boxed{11+x}", "x+11").correct
 
 
-# -- files -----------------------------------------------------------------------------------------
+def test_the_verdicts_of_lm_eval_stand_beside_ours() -> None:
+    graded = grade("She makes 9 * 2 = $18.00 a day.\n#### 18.00", "18")
+    assert (graded.correct, graded.lm_eval_strict, graded.lm_eval_flexible) == (True, False, False)
+    graded = grade("The answer is 5. Check: 2+5 = 7", "7")
+    assert (graded.correct, graded.lm_eval_strict, graded.lm_eval_flexible) == (False, False, True)
 
 
-def write_lines(path: Path, *rows: dict[str, Any]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-def test_a_file_keeps_its_lines_their_order_and_their_keys(tmp_path: Path) -> None:
-    rows: list[dict[str, Any]] = [
-        {"id": "a", "response": "#### 18", "answer": "18", "note": "é"},
-        {"id": "b", "response": "18 eggs", "answer": 18},
-        {"id": "c", "response": "The answer is 7 or 8", "answer": 7.0, "correct": True},
-        {"id": "d", "response": "\\boxed{2.5}", "answer": 2.5},
-    ]
-    source, output = write_lines(tmp_path / "in.jsonl", *rows), tmp_path / "new" / "out.jsonl"
-    summary = grade_file(source, output)
-    graded = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-    assert graded == [
-        rows[0] | {"extracted": "18", "strategy": "hash", "correct": True},
-        rows[1] | {"extracted": "18", "strategy": "last_number", "correct": True},
-        rows[2] | {"extracted": None, "strategy": "none", "correct": False},
-        rows[3] | {"extracted": "2.5", "strategy": "boxed", "correct": True},
-    ]
-    assert (summary.total, summary.correct, summary.no_answer, summary.fallback) == (4, 3, 1, 1)
-    assert summary.by_strategy == {
-        "hash": 1,
-        "boxed": 1,
-        "answer_is": 0,
-        "therefore": 0,
-        "last_number": 1,
-        "none": 1,
+def test_a_grade_as_a_row() -> None:
+    assert grade("#### 18", "18").to_dict() == {
+        "extracted": "18",
+        "strategy": "hash",
+        "correct": True,
+        "lm_eval_strict": True,
+        "lm_eval_flexible": True,
+        "timed_out": False,
     }
-    assert os.listdir(output.parent) == ["out.jsonl"]  # noqa: PTH208
-
-
-def test_grading_its_own_output_again_changes_nothing(tmp_path: Path) -> None:
-    rows = [{key: case[key] for key in ("response", "answer")} for case in CASES]
-    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
-    summary = grade_file(write_lines(tmp_path / "in.jsonl", *rows), first)
-    assert summary.total == len(CASES)
-    assert summary.correct == sum(case["correct"] for case in CASES)
-    assert grade_file(first, second) == summary
-    assert first.read_bytes() == second.read_bytes()
-
-
-GOOD = b'{"response": "#### 18", "answer": "18"}\n'
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"{not json\n", "not valid JSON"),
-        (b"[1]\n", "expected a JSON object"),
-        (b'{"answer": "18"}\n', "'response' is missing"),
-        (b'{"response": "18"}\n', "'answer' is missing"),
-        (b'{"response": 18, "answer": "18"}\n', "'response' must be text"),
-        (b'{"response": "18", "answer": null}\n', "'answer' must be text or a finite number"),
-        (b'{"response": "18", "answer": true}\n', "'answer' must be text or a finite number"),
-        (b'{"response": "18", "answer": NaN}\n', "'answer' must be text or a finite number"),
-        (b'{"response": "18", "answer": ""}\n', "reference answer ''"),
-        (b'{"response": "18", "answer": "18", "loss": NaN}\n', "cannot be written as JSON"),
-        (b'{"response": "\xff", "answer": "18"}\n', "not valid UTF-8"),
-    ],
-)
-def test_a_bad_line_is_named_and_nothing_is_written(tmp_path: Path, line: bytes, message: str) -> None:
-    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_bytes(GOOD + line + GOOD)
-    output.write_text("from an earlier run")
-    with pytest.raises(InputError, match=rf"in\.jsonl:2: .*{message}"):
-        grade_file(source, output)
-    assert output.read_text() == "from an earlier run"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
-
-
-@pytest.mark.parametrize("content", [b"", b"\n \n"])
-def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
-    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_bytes(content)
-    with pytest.raises(InputError, match="no lines to grade"):
-        grade_file(source, output)
-    assert not output.exists()
-
-
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not exist"):
-        grade_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
-    source.write_bytes(GOOD)
-    (tmp_path / "symbolic.jsonl").symlink_to(source)
-    (tmp_path / "hard.jsonl").hardlink_to(source)
-    for name in ("in.jsonl", "symbolic.jsonl", "hard.jsonl"):
-        with pytest.raises(InputError, match="also the input"):
-            grade_file(source, tmp_path / name)
-    assert source.read_bytes() == GOOD
-
-
-def test_lone_surrogates_survive_in_a_graded_file(tmp_path: Path) -> None:
-    source = write_lines(tmp_path / "in.jsonl", {"response": "#### 5\ud800", "answer": "5"})
-    assert grade_file(source, tmp_path / "out.jsonl").correct == 1
-    graded = json.loads((tmp_path / "out.jsonl").read_bytes().decode("utf-8"))
-    assert graded["response"] == "#### 5\ud800"
-    assert graded["extracted"] == "5"
-
-
-def test_a_reader_of_an_earlier_result_keeps_all_of_it(tmp_path: Path) -> None:
-    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    source.write_bytes(GOOD)
-    output.write_text("from an earlier run")
-    with output.open() as reader:
-        grade_file(source, output)
-        assert reader.read() == "from an earlier run"
-    assert json.loads(output.read_bytes())["correct"] is True
