@@ -239,6 +239,26 @@ def refuses(sentence: str) -> bool:
     return not _DIGIT.search(sentence) and REFUSAL.search(sentence) is not None
 
 
+_UNFINISHED = re.compile(
+    r"(?:\s[-+*/<>]|[=(\\]|\\[a-z]{1,12}|\d\s?x|\d\s?(?:[*+]|\s[-/x]\s)\s?\$?\d(?:[\d.,]{0,20}\d)?|\b(?:the|an?|of|is|are|was|by|for|to|and|or"
+    r"|in|at|with|from|that|which|this|will|would|can|us|get|each|per|has|have|her|his|their|we|she|they))$",
+    re.IGNORECASE,
+)
+_CUT_COMMAND = re.compile(r"\\[a-z]{0,12}(?:\{[^{}]{0,200})?$")
+
+
+def is_unfinished(sentence: str) -> bool:
+    """Whether the last sentence of a response breaks off, in a calculation or before its object."""
+    return _UNFINISHED.search(sentence.rstrip()) is not None or sentence.count("{") > sentence.count("}")
+
+
+def final_result(sentence: str) -> Found:
+    """The number after the last "=" of a sentence that breaks off, if no other number follows it."""
+    _, equals, result = _CUT_COMMAND.sub("", sentence.rstrip()).rpartition("=")
+    found = number_at(text := spaced(result).strip(), 0) if equals else None
+    return found[0].text if found and not _DIGIT.search(text, found[1]) else None
+
+
 def last_number(text: str) -> Found:
     """The last number of a short text, unless it is part of a calculation without a result."""
     numbers = _numbers(without_closing(spaced(text)))

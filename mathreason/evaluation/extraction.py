@@ -7,11 +7,12 @@
     extract("Therefore, Janet makes $18 every day.")                 -> Extraction("18", "therefore")
     extract("The answer is 7 or 8")                                  -> Extraction(None, "none")
 
-The layers are tried in the order of `STRATEGIES`; the last number of the text is a fallback, and is
-counted as one. `passages` first cuts off the model's thinking and a next question that it wrote for
-itself. An answer taken back ("Wait, that is wrong") gives way to the one after it. Numbers come out as
-`numbers.Number.text`, everything else as `normalise_text`. Every search is linear and looks at a limited
-number of places.
+The layers are tried in the order of `STRATEGIES`, except that a number named as the answer after the
+last box goes before that box. The last number of the text is a fallback, and is counted as one.
+`passages` first cuts off the model's thinking and a next question that it wrote for itself. An answer
+taken back ("Wait, that is wrong") gives way to the one after it, and a calculation that the token limit
+cut has none. Numbers come out as `numbers.Number.text`, everything else as `normalise_text`. Every search
+is linear and looks at a limited number of places.
 """
 
 from __future__ import annotations
@@ -24,8 +25,15 @@ from itertools import islice
 from typing import Literal, get_args
 
 from mathreason.evaluation.boxes import boxed_answer
-from mathreason.evaluation.claims import refuses, sentence_value
-from mathreason.evaluation.markers import hash_answer, program_output, stated_answer, tagged_answer
+from mathreason.evaluation.claims import final_result, is_unfinished, refuses, sentence_value
+from mathreason.evaluation.formulas import closing_formula
+from mathreason.evaluation.markers import (
+    hash_answer,
+    program_output,
+    restated_answer,
+    stated_answer,
+    tagged_answer,
+)
 from mathreason.evaluation.markup import plain_characters
 from mathreason.evaluation.passages import MAX_MARKERS, attempts, before_check, own_answer
 from mathreason.evaluation.values import HEDGE, Found, Hedge
@@ -50,11 +58,15 @@ class Extraction:
 def extract(response: str) -> Extraction:
     """The answer that `response` commits to. Never raises, whatever the text."""
     text = own_answer(_without_calculations(_ends(plain_characters(_ends(response)))))
-    for attempt in reversed(attempts(text)):
+    if text.rstrip().endswith("[/asy]"):  # a drawing after the answer
+        text = text.rpartition("[asy]")[0]
+    for retracted, attempt in enumerate(reversed(attempts(text))):
         for strategy, layer in _EXPLICIT:
-            if found := layer(attempt):
+            if (found := layer(attempt)) and not (retracted and isinstance(found, Hedge)):
                 return _extraction(found, strategy)
     ending = before_check(text[-TAIL:])
+    if "\\end{" in ending:
+        ending = _ROWS.sub("", _DISPLAY_END.sub(r"\\]", _DISPLAY_START.sub(r"\\[", ending)))
     for strategy, layer in _IMPLICIT:
         if found := layer(ending):
             return _extraction(found, strategy)
@@ -67,13 +79,19 @@ def _ends(text: str) -> str:
     return text if len(text) <= MAX_RESPONSE else f"{text[:half]}\n{text[-half:]}"
 
 
+_DISPLAY_START = re.compile(r"\\begin\{(?:align|gather|equation)\*?\}")
+_DISPLAY_END = re.compile(r"\\end\{(?:align|gather|equation)\*?\}")
+_ROWS = re.compile(r"\\(?:begin|end)\{(?:aligned|gathered|split)\}|(?<!\\)&(?=\s?=)")
 _CALCULATION = re.compile(r"<<[^<>\n]{0,200}>>(?=\s?[-$]?\.?\d)")  # GSM8K's calculator annotations
 _ONLY_CALCULATION = re.compile(r"<<(?:[^<>\n]{0,200}=)?([^<>=\n]{0,60})>>")
+_CUT_CALCULATION = re.compile(r"<<[^<>\n]{0,2000}\Z")  # where the token limit ended the response
 
 
 def _without_calculations(text: str) -> str:
     """`text` without `<<9*2=18>>`, which stands before its result; where it stands alone, 18."""
-    return _ONLY_CALCULATION.sub(r"\1", _CALCULATION.sub("", text)) if "<<" in text else text
+    if "<<" not in text:
+        return text
+    return _CUT_CALCULATION.sub("", _ONLY_CALCULATION.sub(r"\1", _CALCULATION.sub("", text)))
 
 
 _FLOAT = re.compile(r"-?\d{1,15}\.\d{11,17}")
@@ -94,6 +112,9 @@ def _without_float_noise(number: str) -> str:
 # -- layers: the conclusion, and the last number ---------------------------------------------------
 
 _SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z*\"(])")
+_LIST_NUMBER = re.compile(
+    r"[\s*#>_-]{0,8}(?:(?:step|part|case)\s\d{1,2}[.:)]|\d{1,2}[.)]\s+(?=[*_]{0,2}[A-Za-z]))", re.IGNORECASE
+)
 _CONCLUSION = re.compile(
     r"[\s*_>\d.)-]{0,10}(?:therefore|thus|hence|so|consequently|in (?:conclusion|total|all|summary)"
     r"|altogether|finally|overall)\b",
@@ -116,9 +137,11 @@ def _therefore(text: str) -> Found:
 
 
 def _last_number(text: str) -> Found:
-    """The value of the last sentence that holds a number."""
+    """The value of the last sentence that holds a number; none where the token limit cut a calculation."""
     remark: Found = None
-    for sentence in islice(_last_sentences(text), MAX_MARKERS):
+    for position, sentence in enumerate(islice(_last_sentences(text), MAX_MARKERS)):
+        if position == 0 and _DIGIT.search(sentence) and is_unfinished(sentence):
+            return final_result(sentence) or HEDGE
         if _DIGIT.search(sentence) and (found := sentence_value(sentence, prefer_last=True)):
             if not _REMARK.match(sentence):
                 return found
@@ -128,15 +151,22 @@ def _last_number(text: str) -> Found:
 
 def _last_sentences(text: str) -> Iterator[str]:
     for line in reversed(text.split("\n")):
-        yield from (sentence for sentence in reversed(_SENTENCES.split(line)) if sentence.strip())
+        number = _LIST_NUMBER.match(line)
+        sentences = _SENTENCES.split(line[number.end() :] if number else line)
+        yield from (sentence for sentence in reversed(sentences) if sentence.strip())
 
 
 _Layer = Callable[[str], Found]
 _EXPLICIT: tuple[tuple[Strategy, _Layer], ...] = (
     ("tag", tagged_answer),
     ("hash", hash_answer),
+    ("answer_is", restated_answer),
     ("boxed", boxed_answer),
     ("answer_is", stated_answer),
     ("output", program_output),
 )
-_IMPLICIT: tuple[tuple[Strategy, _Layer], ...] = (("therefore", _therefore), ("last_number", _last_number))
+_IMPLICIT: tuple[tuple[Strategy, _Layer], ...] = (
+    ("therefore", closing_formula),
+    ("therefore", _therefore),
+    ("last_number", _last_number),
+)

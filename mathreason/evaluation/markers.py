@@ -131,8 +131,15 @@ _SUPPOSED = re.compile(
     re.IGNORECASE,
 )
 _SUBQUESTIONS = re.compile(r"^[ \t#*]{0,6}(?:sub-?)?question[ \t]?\d{1,3}\.\d", re.IGNORECASE | re.MULTILINE)
-_LEAD_IN = re.compile(r"(?:[\s:*=>}]|_{1,2}(?!_)|\\\[|\\\(|\$\$|(?<=\n)-\s){0,20}")
-_CLAUSE = re.compile(r"(?:that|he|she|it|they|there|we|you|I|[Tt]he|[A-Z][a-z]+)\s", re.ASCII)
+_LEAD_IN = re.compile(
+    r"(?:[\s:*=>}]|_{1,2}(?!_)|\\\[|\\\(|\$\$|(?<=\n)-\s|\\text\s?\{\s?(?:final\s)?answer\s?(?=[:}])){0,20}",
+    re.IGNORECASE,
+)
+_ENUMERATED = re.compile(r"1[.)]\s[^\n]{1,200}\n\s{0,8}2[.)]\s")
+_CLAUSE = re.compile(
+    r"(?:that|he|she|it|they|there|we|you|I|[Tt]he|M(?:r|rs|s)\.|Dr\.|[A-Z][a-z]+)(?:'[a-z]{0,2})?\s",
+    re.ASCII,
+)
 _PLAIN_END = re.compile(r"(?:\s(?:in|for|after|every|per)\s\d{1,20}|[^\d+*/=^]){0,60}$")
 
 
@@ -144,12 +151,7 @@ def stated_answer(text: str) -> Found:
     """
     if "ans" not in text.lower() and "A:" not in text and "\u7b54" not in text:
         return None
-    stated: list[tuple[int, int, bool, str | Hedge]] = []
-    for match in islice(_PHRASE.finditer(text), MAX_MARKERS):
-        if not _SUPPOSED.search(text, max(0, match.start() - 40), match.start()) and (
-            found := _after(text, match)
-        ):
-            stated.append((match.start(), match.end(), match["final"] is not None, found))
+    stated = _announced(text)
     for match in islice(_AFTERWARDS.finditer(text), MAX_MARKERS):
         if found := _before(text, match.start()):
             stated.append((match.start(), match.end(), "final" in match["after"].lower(), found))
@@ -170,9 +172,36 @@ def stated_answer(text: str) -> Found:
     return chosen[3]
 
 
+def _announced(text: str) -> list[tuple[int, int, bool, str | Hedge]]:
+    """Start and end of each "answer is" that has a value, whether it says "final", and the value."""
+    return [
+        (match.start(), match.end(), match["final"] is not None, found)
+        for match in islice(_PHRASE.finditer(text), MAX_MARKERS)
+        if not _SUPPOSED.search(text, max(0, match.start() - 40), match.start())
+        and (found := _after(text, match))
+    ]
+
+
+def restated_answer(text: str) -> Found:
+    """The number named as the answer after the last box, where that holds another number: its box was a step.
+
+    A question between the two is one that the model went on to, and the box stands.
+    """
+    rest = text[text.rfind("box") :] if "box" in text else ""
+    announced = _announced(rest) if "answer" in rest.lower() and "?" not in rest else []
+    found = announced[-1][-1] if announced else None
+    if not isinstance(found, str) or (restated := read_number(found)) is None:
+        return None
+    boxed = boxed_answer(text)
+    number = read_number(boxed) if isinstance(boxed, str) else None
+    return found if number and number.value != restated.value else None
+
+
 def _after(text: str, match: re.Match[str]) -> Found:
     start = _LEAD_IN.match(text, match.end())
     begin = start.end() if start else match.end()
+    if _ENUMERATED.match(text, begin):
+        return None
     line, end = _logical_line(text, begin)
     is_last = not text[end : end + MAX_SPAN].strip(" \n\t$\\])*")
     return _stated(line, is_last) if match["says"] else _labelled(line, is_last)

@@ -96,7 +96,7 @@ _NUMERAL = re.compile(
 )
 _CONTINUES = re.compile(
     r"""\s{0,3}(?:[*^=<>|\\]|[-+/]\s?[\d(\\.]|\+|,\s?[-+(]?\s?\d|,\s?\\|:\s?\d|\d(?!\d{0,6}-[A-Za-z])|\.\d|(?:and|&|to|plus|minus|times)\s[-\d]|x\s?\d)
-      | _[\w{]|[(!A-Za-z]""",
+      | _[\w{]|\((?![a-z]{2,20}\))|[!A-Za-z]""",
     re.VERBOSE,
 )
 

@@ -23,6 +23,13 @@ _TURN = re.compile(
     r"|^Below is an instruction",
     re.MULTILINE,
 )
+_PROMPT = re.compile(
+    r"\s{0,8}(?:<bos>|<s>|<\|begin_of_text\|>)?(?:<\|im_start\|>|<start_of_turn>|<\|start_header_id\|>)?"
+    r"(?:system|user|human)(?:<\|end_header_id\|>)?[ \t]*\n"
+)
+_REPLY = re.compile(
+    r"^(?:<[^<>\n]{2,30}>){0,3}(?:assistant|model)(?:<\|end_header_id\|>)?:?[ \t]*$", re.MULTILINE
+)
 _ASKS = r"question|problem|exercise|q|human|user"
 _MAY_ASK = r"instruction|example|task|input|prompt|puzzle"
 _HEADER = re.compile(
@@ -38,7 +45,9 @@ _COMMITS = re.compile(
     r"####|boxed|\banswer\b(?:[^.\n]{0,40}(?:is|:|=)\s{0,5}[^\s\d]{0,5}|\W{0,6})\d|\btherefore\b",
     re.IGNORECASE,
 )
-SAYS_SOMETHING = re.compile(r"\d|####|boxed|answer|therefore", re.IGNORECASE)
+SAYS_SOMETHING = re.compile(
+    r"\d|####|boxed(?!\s?\{\s?\})|answer(?!\s(?:the|this|these|each)\s)|therefore", re.IGNORECASE
+)
 """Matches in text that has begun to answer."""
 
 
@@ -51,11 +60,13 @@ def has_any(text: str, parts: tuple[str, ...]) -> bool:
 
 
 def own_answer(text: str) -> str:
-    """`text` after its thinking and up to the next turn or the next question.
+    """`text` after a prompt that it repeats, after its thinking, up to the next turn or the next question.
 
     A question restated at the start stays, and so do the parts "Question 1:", "Question 2:" of a solution
     that has not yet named an answer, and "Question 1.1:", "Question 1.2:" throughout.
     """
+    if _PROMPT.match(text) and (reply := _REPLY.search(text)):
+        text = text[reply.end() :]
     if "</" in text:
         text = _after_thinking(text)
     said = _end_of(SAYS_SOMETHING, text)

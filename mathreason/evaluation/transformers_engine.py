@@ -29,7 +29,7 @@ from mathreason.memory import available_bytes, is_out_of_memory
 from mathreason.models import LoadedModel
 from mathreason.progress import Reporter
 
-MAX_BATCH = {"cpu": 16, "cuda": 256}
+MAX_BATCH = {"cpu": 32, "cuda": 256}
 """Responses generated together when memory allows more; beyond these the time for each one grows as fast."""
 MEMORY_SHARE = 0.6
 """Part of the free memory that slots may take."""

@@ -50,7 +50,9 @@ _FILLER = re.compile(
     r"|still|indeed|now|so|therefore|thus|hence|probably|likely|at (?:least|most))\b,?\s){0,12}",
     re.IGNORECASE,
 )
-_SENTENCE_END = re.compile(r"(?<![ap]\.m)(?<!\bRs)(?<!\.\.)[.!?;](?=\s|$)|\n|\u3002", re.IGNORECASE)
+_SENTENCE_END = re.compile(
+    r"(?<![ap]\.m)(?<!\bRs)(?<!\bM[rs])(?<!\bDr)(?<!\bMrs)(?<!\.\.)[.!?;](?=\s|$)|\n|\u3002", re.IGNORECASE
+)
 _ATTACHED_UNIT = re.compile(r"(?<=\d)(?=[A-Za-z]{2}|[gmLlhsAWVCF]\b)(?!(?:st|nd|rd|th)\b)")
 _SCALE_LETTER = re.compile(r"(?<![\w.,$\\^{])(\d[\d,]{0,20}(?:\.\d{1,9})?)(?:([kK])|M)(?![\w^$])")
 _BILLS = re.compile(r"(?<=\d)\s\\?\$(?=\d)")  # 2 $10 bills

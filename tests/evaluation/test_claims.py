@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mathreason.evaluation.claims import MAX_CANDIDATES, last_number, refuses, sentence_value
+from mathreason.evaluation.claims import (
+    MAX_CANDIDATES,
+    final_result,
+    is_unfinished,
+    last_number,
+    refuses,
+    sentence_value,
+)
 from mathreason.evaluation.markup import plain_characters
 from mathreason.evaluation.values import HEDGE
 
@@ -137,3 +144,23 @@ def test_any_sentence_states_a_value_a_hedge_or_nothing(text: str) -> None:
 def test_every_integer_is_stated_in_each_place(value: int) -> None:
     for sentence in (f"The total is {value:,} eggs.", f"Therefore, x = {value}."):
         assert sentence_value(sentence) == str(value)
+
+
+@pytest.mark.parametrize(
+    "sentence", ["9 *", "5 * 1", "3 x 4", "The total is", "She sells the", "so \\frac{1", "It is \\text{ eg"]
+)
+def test_a_sentence_that_breaks_off_is_unfinished(sentence: str) -> None:
+    assert is_unfinished(sentence)
+
+
+@pytest.mark.parametrize("sentence", ["9 * 2 = 18", "She sells 9 eggs", "It is 18.", "\\frac{1}{2}", "18"])
+def test_a_sentence_with_a_result_is_finished(sentence: str) -> None:
+    assert not is_unfinished(sentence)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "result"),
+    [("7 * 9 = 63 \\text{ ske", "63"), ("7 * 9 = 63 + 1", None), ("7 * 9 =", None), ("7 *", None)],
+)
+def test_a_sentence_that_breaks_off_after_a_result_has_it(sentence: str, result: str | None) -> None:
+    assert final_result(sentence) == result

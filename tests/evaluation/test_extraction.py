@@ -166,3 +166,38 @@ def test_any_text_gives_one_answer_or_none_and_always_the_same(text: str) -> Non
     if found.answer is not None:
         assert found.answer.strip()
         found.answer.encode("utf-8")
+
+
+def test_a_number_named_as_the_answer_after_the_last_box_goes_before_it() -> None:
+    assert extract("She has \\boxed{16} eggs. 2 * 9 = 18. The answer is 18.").answer == "18"
+    assert extract("It is \\boxed{\\frac{1}{2}}. The answer is 0.5.").answer == "1/2"
+    assert extract("It is \\boxed{x^2}. The answer is 4.").answer == "x^2"
+    assert extract("It is \\boxed{16}. How many are brown? The answer is 18.").answer == "16"
+
+
+@pytest.mark.parametrize(
+    "response",
+    ["She sells 16 - 3 - 4 = 9 eggs. 9 *", "She pays 5 * 3", "The total is 12 +", "She sells 9 eggs for the"],
+)
+def test_a_response_cut_within_a_calculation_has_no_answer(response: str) -> None:
+    assert extract(response) == Extraction(None, "none")
+
+
+def test_the_result_of_a_cut_calculation_is_an_answer() -> None:
+    assert extract("Total: \\( 7 \\times 9 = 63 \\text{ ske").answer == "63"
+
+
+def test_the_failed_output_of_an_attempt_taken_back_does_not_hide_a_later_answer() -> None:
+    attempt = "```output\nNameError: name 'n' is not defined\n```\nWait, that is wrong."
+    assert extract(f"{attempt} So she makes 9 * 2 = 18 dollars.").answer == "18"
+
+
+def test_the_number_of_a_step_is_no_answer() -> None:
+    assert extract("There are 12 pens.\n2. Count the boxes").answer == "12"
+    assert extract("There are 12 pens.\nStep 3: Count the boxes").answer == "12"
+
+
+@pytest.mark.parametrize("environment", ["align*", "gather", "equation"])
+def test_a_closing_display_is_read(environment: str) -> None:
+    display = f"\\begin{{{environment}}}\nA &= 2s^2 + s^2 \\\\\n&= 3s^2\n\\end{{{environment}}}"
+    assert extract(f"The area is\n{display}") == Extraction("3s^2", "therefore")

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from mathreason.evaluation.markers import hash_answer, program_output, stated_answer, tagged_answer
+from mathreason.evaluation.markers import (
+    hash_answer,
+    program_output,
+    restated_answer,
+    stated_answer,
+    tagged_answer,
+)
 from mathreason.evaluation.values import HEDGE
 
 
@@ -132,3 +138,25 @@ def test_the_last_output_of_a_program_when_no_number_follows(text: str, answer: 
 def test_a_failed_program_has_no_answer() -> None:
     assert program_output("```output\nNameError: name 'x' is not defined on line 3\n```") is HEDGE
     assert program_output("```output\n```") is HEDGE
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is Eliza's earnings for 45 hours are $460.", "460"),
+        ("The answer is Mr. Benson paid $70.", "70"),
+        ("Answer: $\\text{Answer: } 18$", "18"),
+        ("The answer is:\n\n1. Add 3 and 4\n2. Double it", None),
+    ],
+)
+def test_an_announced_clause_gives_its_claim_and_an_announced_list_nothing(
+    text: str, answer: str | None
+) -> None:
+    assert stated_answer(text) == answer
+
+
+def test_an_answer_after_a_box_counts_where_it_is_another_number() -> None:
+    assert restated_answer("\\boxed{9} eggs. The answer is 18.") == "18"
+    assert restated_answer("\\boxed{18} eggs. The answer is 18.0.") is None
+    assert restated_answer("\\boxed{x} eggs. The answer is 18.") is None
+    assert restated_answer("The answer is 18. It is \\boxed{9}.") is None

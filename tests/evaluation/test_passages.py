@@ -119,3 +119,16 @@ def test_any_text_is_cut_and_never_changed(text: str) -> None:
     assert own_answer(text) in text
     assert before_check(text) in text
     assert all(part in text for part in attempts(text))
+
+
+@pytest.mark.parametrize(
+    ("asked", "replied"),
+    [
+        ("user\n", "model\n"),
+        ("<|im_start|>system\nBe brief.\n<|im_start|>user\n", "<|im_start|>assistant\n"),
+        ("<bos><start_of_turn>user\n", "<start_of_turn>model\n"),
+    ],
+)
+def test_a_prompt_that_the_model_repeats_is_cut_off(asked: str, replied: str) -> None:
+    prompt = f"{asked}Tom has 5 pens. End with 'The answer is 3'.\n{replied}"
+    assert own_answer(f"{prompt}It is 18.").strip() == "It is 18."
