@@ -27,7 +27,7 @@ _ENDING = re.compile(r"[^\d$\\=]{0,60}")
 _JOINT = re.compile(r",?\s{0,3}(?:and|or|,)\s{0,3}")
 _CLAIMS = re.compile(
     r"(?:\b(?:is|are|be|equals?|get|obtain|have|gives?|yields?|becomes?|or"
-    r"|(?:equal|simplif\w{3}|reduces|evaluates|comes|down|up)\sto)|[:=])[\s*]{0,8}$"
+    r"|(?:equal|simplif\w{3}|reduces|evaluates|comes|down|up)\sto|ha(?:s|ve)\s(?:an?\s)?[a-z]{3,12})|[:=])[\s*]{0,8}$"
 )
 _CONDITION = re.compile(r"\b(?:when|where|if|since|because|for|of|in|Note:)\s{1,3}$", re.IGNORECASE)
 _MATHEMATICAL = re.compile(
@@ -55,7 +55,8 @@ def closing_formula(text: str) -> str | None:
     contents = [_last_row(next(filter(None, formula.groups()))) for formula in listed]
     before = text[max(0, listed[0].start() - 40) : listed[0].start()]
     sides = [_sides(content) for content in contents]
-    claimed = _CLAIMS.search(before) or (sides[-1][0] and not _CONDITION.search(before))
+    related = sides[-1][0] or "=" in contents[-1]
+    claimed = _CLAIMS.search(before) or (related and not _CONDITION.search(before))
     if not claimed or not all(map(_is_mathematical, contents)):
         return None
     if len({left for left, _ in sides}) > 1:  # "b = 6 and m + b = 5" lists no solutions

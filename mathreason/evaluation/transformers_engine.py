@@ -37,6 +37,8 @@ PROMPTS_READ_TOGETHER = {"cpu": 1, "cuda": 8}
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest difference of probe logits relative to the largest logit: above rounding, below a wrong mask."""
 SHORTEST_PREFIX = 8
+PADDED_BATCH = 8
+"""Left-padded prompts together, where nothing else is asked for."""
 
 Numbered = tuple[int, Response]
 
@@ -87,6 +89,7 @@ class TransformersEngine:
             prefix = compute_prefix(self._model, requests[0].prompt_ids[:prefix_length])
         capacity = longest - prefix_length + self._sampling.max_new_tokens
         rows = min(self._rows(prefix, capacity), len(requests))
+        self.facts |= {"batch_size": rows, "shared_prefix_tokens": prefix_length}
         while waiting:
             rows = yield from self._fill_and_step(waiting, prefix, rows, capacity)
 
@@ -248,7 +251,8 @@ class TransformersEngine:
             raise InputError(
                 "sampling needs a model that the batch engine serves; set evaluation.temperature: 0"
             )
-        rows = self._wanted or 8
+        rows = self._wanted or PADDED_BATCH
+        self.facts |= {"batch_size": rows, "shared_prefix_tokens": 0}
         while waiting:
             batch = [waiting.popleft() for _ in range(min(rows, len(waiting)))]
             try:

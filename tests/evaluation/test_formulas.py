@@ -54,3 +54,8 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 @pytest.mark.parametrize("part", ["$", "\\[", "\\(x", "$x=$", "$x$ and ", "{(", "\\text{", "=\\in"])
 def test_a_long_ending_is_read_up_to_a_bound(part: str) -> None:
     closing_formula(f"It is {part * MAX_PARAGRAPH * 20}$")
+
+
+def test_a_single_letter_is_a_value_only_where_it_is_a_constant() -> None:
+    assert closing_formula("The limit is $e$.") == "e"
+    assert closing_formula("The unknown is $x$.") is None

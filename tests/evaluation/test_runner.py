@@ -43,6 +43,8 @@ def test_finished_evaluation_has_its_files_and_is_complete(run: RunDir, tokenize
         assert result["accuracy"]["correct"] == sum(row["correct"] for row in rows)
         assert result["counts"]["truncated"] == sum(row["truncated"] for row in rows)
         assert result["contamination"]["clean"]
+        assert result["model"]["batch_size"] == 4
+        assert result["model"]["shared_prefix_tokens"] > 8
         assert (result["adapter"] is None) == (variant == "base")
 
 
