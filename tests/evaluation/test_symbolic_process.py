@@ -12,9 +12,16 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from mathreason.evaluation import grading
 from mathreason.evaluation.symbolic import SymbolicProcess
 
 SLOW = "(x^{9999}+1)^{9999}"
+
+
+@pytest.fixture(autouse=True)
+def no_other_process() -> None:
+    """End the process of `grading.grade`, which tests of other modules may have started."""
+    grading._shared_grader().close()
 
 
 def test_a_comparison_that_takes_too_long_is_given_up_and_the_next_one_works() -> None:
