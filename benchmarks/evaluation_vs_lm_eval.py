@@ -1,6 +1,6 @@
 """8-shot GSM8K: the transformers engine beside lm-evaluation-harness's hf backend, on the same machine.
 
-    python benchmarks/evaluation_vs_lm_eval.py --data-dir data [--model DIR] [--items 64] [--dtype float32]
+    python benchmarks/evaluation_vs_lm_eval.py --data-dir data [--model DIR] [--items 128] [--dtype float32]
 
 Both sides get the same model, the same prompts (lm_eval's task gsm8k_cot), the same stop texts and token
 limit, and the same number of threads, one after the other, each in a process of its own. lm_eval runs at
@@ -137,7 +137,7 @@ def compare(our: dict[str, Any], their: dict[str, Any]) -> tuple[int, int, int]:
 @click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Folder with gsm8k/.")
 @click.option("--model", type=click.Path(path_type=Path), help="Model folder; else the small model.")
 @click.option("--cache", type=click.Path(path_type=Path), default=DEFAULT_CACHE, help="Folder for lm_eval.")
-@click.option("--items", default=64, show_default=True, help="GSM8K test items, from the first on.")
+@click.option("--items", default=128, show_default=True, help="GSM8K test items, from the first on.")
 @click.option("--dtype", default="float32", show_default=True)
 @click.option("--batch-sizes", default=",".join(BATCH_SIZES), show_default=True, help="Of lm_eval.")
 @click.option("--memory-gib", default=16.0, show_default=True, help="Address space of lm_eval's process.")
