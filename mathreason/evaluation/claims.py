@@ -70,7 +70,8 @@ def sentence_value(sentence: str, prefer_last: bool = False) -> Found:
         return anchored
     if numbers := _numbers(claim):
         joined = re.search(r"\band\b", claim[numbers[0][2] : numbers[-1][0]]) is not None
-        _, number, end = numbers[-1 if prefer_last or joined else 0]
+        conditional = _CONDITION.match(claim) is not None  # "If she sells 9 eggs at $2 she makes $18"
+        _, number, end = numbers[-1 if prefer_last or joined or conditional else 0]
         return settled(claim, number, end)
     if times := _CLOCK.findall(claim):
         return normalise_answer(times[-1])
@@ -232,6 +233,19 @@ def _numbers(text: str) -> list[tuple[int, Number, int]]:
 
 
 # -- the end of a response -------------------------------------------------------------------------
+
+_OPTION = re.compile(
+    r"(?:\b(?:options?|choice|alternative)\s(?:is\s|would be\s)?:?\s?\(?([A-J])\)?|(?:[\s,:]|^)\(([A-E])\))"
+    r"[\s.*]*$",
+    re.IGNORECASE,
+)
+
+
+def chosen_option(text: str) -> str | None:
+    """The letter of the option that the last words of a response choose: "so it is option (C)"."""
+    found = _OPTION.search(text.rstrip()[-60:])
+    letter = found and (found[1] or found[2])
+    return letter if letter and letter.isupper() else None
 
 
 def refuses(sentence: str) -> bool:

@@ -37,6 +37,9 @@ def equivalent(candidate: str, reference: str, ask: Ask) -> Verdict:
     """
     if candidate == reference:
         return "equal"
+    if (choice := _LABELLED.fullmatch(candidate)) or (choice := _LABELLED.fullmatch(reference)):
+        other = reference if choice.string == candidate else candidate
+        return _verdict(True) if choice[1] == other else equivalent(choice[2], other, ask)
     if (theirs := _number(reference)) is not None:
         if (ours := _number(candidate)) is not None:
             return _verdict(same_number(ours, theirs))
@@ -51,6 +54,7 @@ def equivalent(candidate: str, reference: str, ask: Ask) -> Verdict:
 
 _number = lru_cache(maxsize=8192)(read_number)
 _RECKONING = re.compile(r"[-+*/\d.,\s()]*[-+*/][-+*/\d.,\s()]*")  # "35+70" is no answer yet, 2^{10} is one
+_LABELLED = re.compile(r"\(([A-J])\)([^()\[\]].*)", re.DOTALL)  # (C)2, an option with its value
 _GROUPED = re.compile(r"\d,\d{3}(?!\d)")
 
 

@@ -25,7 +25,7 @@ from itertools import islice
 from typing import Literal, get_args
 
 from mathreason.evaluation.boxes import boxed_answer
-from mathreason.evaluation.claims import final_result, is_unfinished, refuses, sentence_value
+from mathreason.evaluation.claims import chosen_option, final_result, is_unfinished, refuses, sentence_value
 from mathreason.evaluation.formulas import closing_formula
 from mathreason.evaluation.markers import (
     hash_answer,
@@ -166,6 +166,7 @@ _EXPLICIT: tuple[tuple[Strategy, _Layer], ...] = (
     ("output", program_output),
 )
 _IMPLICIT: tuple[tuple[Strategy, _Layer], ...] = (
+    ("therefore", chosen_option),
     ("therefore", closing_formula),
     ("therefore", _therefore),
     ("last_number", _last_number),

@@ -136,6 +136,8 @@ _LEAD_IN = re.compile(
     re.IGNORECASE,
 )
 _ENUMERATED = re.compile(r"1[.)]\s[^\n]{1,200}\n\s{0,8}2[.)]\s")
+_ONLY_ITEM = re.compile(r"1[.)]\s+(?=[-$\\*\d])")
+_PREDICATE = re.compile(r"(?:\s[a-z]+){1,3}?\s(?:are|is|were|was|will|would|cost|costs|make|makes|gives?)\b")
 _CLAUSE = re.compile(
     r"(?:that|he|she|it|they|there|we|you|I|[Tt]he|M(?:r|rs|s)\.|Dr\.|[A-Z][a-z]+)(?:'[a-z]{0,2})?\s",
     re.ASCII,
@@ -202,6 +204,8 @@ def _after(text: str, match: re.Match[str]) -> Found:
     begin = start.end() if start else match.end()
     if _ENUMERATED.match(text, begin):
         return None
+    if "\n" in text[match.end() : begin] and (item := _ONLY_ITEM.match(text, begin)):
+        begin = item.end()
     line, end = _logical_line(text, begin)
     is_last = not text[end : end + MAX_SPAN].strip(" \n\t$\\])*")
     return _stated(line, is_last) if match["says"] else _labelled(line, is_last)
@@ -253,6 +257,8 @@ def _labelled(line: str, is_last: bool) -> Found:
         return found
     if found is not None:
         number = number_at(sentence, 0)
+        if is_last and number and _PREDICATE.match(sentence, number[1]):  # "9 eggs are sold for $18"
+            return sentence_value(line) or found
         ends_here = is_last and (number or not _DIGIT.search(line, line.find(". ") + 1 or len(line)))
         return found if ends_here or (number and _PLAIN_END.match(sentence, number[1])) else None
     if not is_last:

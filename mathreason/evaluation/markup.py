@@ -77,7 +77,7 @@ def _plain_character(character: str) -> str:
 
 TEXT_COMMAND = r"\\(?:text\w{0,6}|mbox|math(?:rm|bf|it)|operatorname|boldsymbol|underline)\s{0,3}"
 TRAILING_UNIT = re.compile(
-    r"(?<=[^\s{(])(?:\\[,;: !]|[\s~])*+"
+    r"(?<=[^\s~{(])(?<!\\[,;:!])(?:\\[,;: !]|[\s~])*+"
     r"\\(?:text|mbox|mathrm)\{(?!\s?[apAP]\.?[mM]\b)[^{}]*+\}(?:\^\{?\d\}?)?[\s.]*$"
 )
 _LATEX = tuple(

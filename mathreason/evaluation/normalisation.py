@@ -15,7 +15,7 @@ from mathreason.evaluation.numbers import MAX_LENGTH, number_at, read_number
 
 _EQUALS = re.compile(r"(?<![<>!:=])==?(?![=<>])")
 _CONDITION = re.compile(  # 2x + 3y = 5, x^2 = 9, x = 3 and y = 4: an equation that is itself the answer
-    r"[A-Za-z)]\s?\^|\d(?!x\s?\d)[A-Za-z](?![A-Za-z])"
+    r"[A-Za-z)]\s?\^(?!\{?-1\}?\s?\()|\d(?!x\s?\d)[A-Za-z](?![A-Za-z])"
     r"|(?<![A-Za-z])[A-Za-z]\s?=[^=]{0,100}(?:,|\bor\b|\band\b)[^=]{0,100}[A-Za-z]\s?$"
 )
 ARITHMETIC = re.compile(
@@ -27,7 +27,7 @@ ARITHMETIC = re.compile(
 _BOX_OR_FACE = re.compile(r"\\f?box(?:ed)?(?![A-Za-z])|\\math(?:rm|bf|it|sf)\s?\{([ie])\}")
 _UNIT_WORDS = re.compile(  # "5 eggs a day", "12 cm^2"; two letters of another kind are a product: "2 xy"
     r"(?:\s(?:[A-Za-z]{3,}|a(?=\s[A-Za-z]{3})|cm|mm|km|dm|ft|in|yd|mi|kg|mg|gm|lb|oz|hr|mL|ml|cc|am|pm|sq|of|to|at|on|by|is"
-    r"|or|an|as|my|no|up|he|we|it)\.?|/[A-Za-z]{2,}|(?<=[A-Za-z]{2})\^\{?\d\}?)+"
+    r"|or|an|as|my|no|up|he|we|it)\.?|/[A-Za-z]{2,}|(?<=[A-Za-z]{2})\^\{?\d\}?|\s?\([A-Za-z]{3,20}\))+"
 )
 _DOLLARS = re.compile(r"^\s*\${1,2}|(?<!\\)\${1,2}\s*$")
 _GROUPED = re.compile(r",\s?\\!\s?(?=\d{3})")  # 11,\! 111
@@ -82,7 +82,7 @@ _TEXT_FORMS = tuple(
         (r"\\(?:left|right|displaystyle|limits|[bB]igg?[lr]?)(?![A-Za-z])", ""),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\^\s?\{?\s?\\circ\s?\}?|\\degree(?![A-Za-z])", ""),
-        (r"(?i)(?<![A-Za-z])([ap])\.?\s?m(?:\.|\b)", r"\1m"),
+        (r"(?i)(?<![A-Za-z])([ap])\.?\s?m(?:\.|\b)", lambda m: f"{m[1].lower()}m"),
         (TRAILING_UNIT.pattern, ""),
         (_BOUND, r" \1 "),
         (_BOUND, r" \1 "),
@@ -154,7 +154,7 @@ def right_hand_side(sentence: str) -> str:
     left, right = sentence[: signs[-1].start()].rstrip(), sentence[signs[-1].end() :].lstrip()
     if number_at(sentence, 0) and not ARITHMETIC.match(sentence):
         return sentence
-    if len(signs) == 1 and not number_at(right, 0) and read_number(left):
+    if len(signs) == 1 and not number_at(right, 0) and "_" not in right and read_number(left):
         return left
     return sentence if _CONDITION.search(left) else right
 

@@ -42,7 +42,10 @@ _REALS = re.compile(
 )
 _EMPTY = re.compile(r"\\emptyset|\\varnothing|\\\{\\\}|no(?:real)?solutions?", re.IGNORECASE)
 _MEMBER = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:\\in|=(?=\\\{))")
-_NAMED = re.compile(r"^(?:\((?:[A-Za-z],){1,4}[A-Za-z]\)|[A-Za-z]|\\(?:vec|mathbf)\s?\{?[A-Za-z]\}?)=")
+_NAMED = re.compile(
+    r"^(?:\((?:(?:[A-Za-z]|\\[a-z]+)\s?,){1,4}(?:[A-Za-z]|\\[a-z]+)\s?\)|[A-Za-z]|\\(?:vec|mathbf)\s?\{?[A-Za-z]\}?)="
+)
+_CONVERTED = re.compile(r"^\d+(?:_\{?\d+\}?)?=(?=[\dA-F]+_)")  # 27=11011_2
 _WITHOUT = re.compile(r"(?:\\mathbb\{?R\}?|\\R)(?:\\setminus|\\backslash|\\|-)\\\{([^{}]+)\\\}")
 
 
@@ -56,6 +59,7 @@ def shape(text: str, split_thousands: bool = False) -> Shape:
     if without := _WITHOUT.fullmatch(_MEMBER.sub("", compact, count=1)):
         return _gaps(tuple(without[1].split(",")), "")
     text = text[member.end() :] if (member := _MEMBER.match(text)) else text
+    text = _CONVERTED.sub("", text)
     unnamed = _NAMED.sub("", text, count=1)
     if found := _matrix(unnamed) or _union(text) or _bracketed(unnamed):
         return shape(found.items[0]) if found.kind == "list" and len(found.items) == 1 else found
