@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
+from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import lru_cache
 
@@ -26,6 +27,9 @@ from mathreason.evaluation.symbolic import Verdict
 Ask = Callable[[str, str], Verdict]
 """Candidate and reference, two single expressions, to a verdict."""
 
+FLOAT_DECIMALS = 10
+"""Decimals from which a number counts as the print of a float."""
+PI = Decimal("3.14159265358979323846264338327950288419716939937510")
 MAX_ITEMS = 40
 """Items of a list that is compared in any order; a longer one is compared as text."""
 
@@ -117,9 +121,11 @@ def _compare(candidate: Shape, reference: Shape, ask: Ask) -> Verdict:
 def _alike(candidate: Shape, reference: Shape) -> tuple[Shape, Shape]:
     """An interval beside a union is a union of one.
 
-    A row, a column, and `x=1,y=2` beside a tuple are tuples.
+    A row, a column, and `x=1,y=2` beside a tuple are tuples; `[2,3]` for "2,3" is a program's list.
     """
     kinds = {candidate.kind, reference.kind}
+    if candidate.kind == "tuple" and candidate.mark == "[]" and reference.kind == "list":
+        return Shape("list", candidate.items), reference
     if kinds == {"union", "tuple"}:
         return _as_union(candidate), _as_union(reference)
     if kinds in ({"matrix", "tuple"}, {"list", "tuple"}):
@@ -193,6 +199,9 @@ _CHOICE = re.compile(r"\(?(?P<letter>[A-Z])\)?[).:](?=.)")
 _WORDS = re.compile(
     r"(?=.*[A-Za-z]{3})[A-Za-z][A-Za-z '-]+|no|\d{1,2}:\d\d\s?[ap]m|[A-Za-z]{3,9}\d{1,2}", re.IGNORECASE
 )
+_SAID = re.compile(
+    r"(?:the|it|this|that|[a-z]) (?:[a-z]+ ){0,3}is (?:an? )?([a-z]+)(?: function)?", re.IGNORECASE
+)
 
 
 def _same_expression(candidate: str, reference: str, ask: Ask) -> Verdict:
@@ -203,18 +212,48 @@ def _same_expression(candidate: str, reference: str, ask: Ask) -> Verdict:
     if number and other:
         return _verdict(same_number(number, other))
     values = (_exact(ours, number), _exact(theirs, other))
+    if number and not other and _is_its_float(number, theirs):
+        return "equal"
     if None not in values:
         return _verdict(values[0] == values[1])
     if re.fullmatch("[A-Z]", theirs) and (choice := _CHOICE.match(ours)):
         return _verdict(choice["letter"] == theirs)
     if number and (ratio := _RATIO.fullmatch(theirs)):
         return _verdict(number.value == Fraction(int(ratio["over"]), int(ratio["under"])))
+    if other and other.decimals is None and (ratio := _RATIO.fullmatch(ours)):
+        return _verdict(other.value == Fraction(int(ratio["over"]), int(ratio["under"])))
     if based := _BASED.fullmatch(theirs):
         return _verdict(ours == based["digits"])
+    if based := _BASED.fullmatch(ours):
+        return _verdict(theirs == based["digits"])
     if _WORDS.fullmatch(ours) or _WORDS.fullmatch(theirs):
-        return "different"
+        said = _SAID.fullmatch(ours)
+        return _verdict(said is not None and _comparable(said[1]) == _comparable(theirs))
     verdict = ask(ours, theirs)
     return "different" if verdict == "refused" else verdict
+
+
+def _is_its_float(number: Number, expression: str) -> bool:
+    """Whether `number` is what a program prints for a multiple of a root or of pi.
+
+    An irrational number has no decimal, and 1.414 is no \\sqrt{2}; but ten digits are those of a float,
+    which nobody writes by hand. The last of them may be off by two.
+    """
+    if number.decimals is None or number.decimals < FLOAT_DECIMALS:
+        return False
+    value = closed_form(expression)
+    factor = PI if value is None and "\\pi" in expression else None
+    if factor:
+        once, twice = (closed_form(expression.replace("\\pi", f"({count})")) for count in (1, 2))
+        is_multiple = once and twice and Surd(2 * once.factor, once.radicand) == twice
+        value = once if is_multiple else None
+    if value is None:
+        return False
+    with localcontext(prec=60):
+        exact = Decimal(value.factor.numerator) / value.factor.denominator
+        exact *= Decimal(value.radicand).sqrt() * (factor or 1)
+        ours = Decimal(number.value.numerator) / number.value.denominator
+        return abs(ours - exact) <= 2 * Decimal(10) ** -number.decimals
 
 
 def _exact(text: str, number: Number | None) -> Surd | None:

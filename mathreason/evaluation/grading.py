@@ -6,12 +6,13 @@
     with Grader() as grader:                         # for many: its symbolic process ends with the block
         grader.grade("So \\\\boxed{11+x}.", "x+11").correct      -> True
 
-Numbers are compared as exact fractions: no rounding, no relative tolerance, no factor of 100. Two
-readings are open, because people write them:
+Numbers are compared as exact fractions: no rounding, no relative tolerance, no factor of 100. Three
+readings are open, because people or programs write them:
 
 - A percent sign, on one side only, may be a unit: "50%" answers 50 and 0.5; "0.5%" does not answer "50%".
 - A decimal with two or more places answers a reference that no decimal can write (1/3), if it is that
   reference rounded to its places: 0.33 answers 1/3, while 0.13 does not answer 1/8.
+- A float of ten decimals or more answers a multiple of a root or of pi: 1.41421356237310 answers \\sqrt{2}.
 
 Anything else is compared by `equivalence`: lists in any order, tuples in theirs, arithmetic by its value,
 and algebra by math-verify in a process with a time limit. A comparison that runs out of it is "not

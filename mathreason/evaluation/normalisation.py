@@ -12,10 +12,11 @@ import re
 
 from mathreason.evaluation.markup import TEXT_COMMAND, TRAILING_UNIT, plain, plain_characters
 from mathreason.evaluation.numbers import MAX_LENGTH, number_at, read_number
+from mathreason.evaluation.program_notation import latex_notation
 
 _EQUALS = re.compile(r"(?<![<>!:=])==?(?![=<>])")
 _CONDITION = re.compile(  # 2x + 3y = 5, x^2 = 9, x = 3 and y = 4: an equation that is itself the answer
-    r"[A-Za-z)]\s?\^(?!\{?-1\}?\s?\()|\d(?!x\s?\d)[A-Za-z](?![A-Za-z])"
+    r"[A-Za-z)]\s?\^(?!\{?-1\}?\s?\()|\d\*?(?!x\s?\d)[A-Za-z](?![A-Za-z])"
     r"|(?<![A-Za-z])[A-Za-z]\s?=[^=]{0,100}(?:,|\bor\b|\band\b)[^=]{0,100}[A-Za-z]\s?$"
 )
 ARITHMETIC = re.compile(
@@ -40,7 +41,7 @@ def normalise_answer(text: str) -> str:
     A number with or without a unit, and the right-hand side of `x = 5`, become `Number.text`; anything
     else goes through `normalise_text`.
     """
-    text = _BOX_OR_FACE.sub(r"\1", plain_characters(text[:MAX_LENGTH]))
+    text = _BOX_OR_FACE.sub(r"\1", latex_notation(plain_characters(text[:MAX_LENGTH])))
     text = _GROUPED.sub(",", _DOLLARS.sub("", text))
     if rounded := _ROUNDED.match(text):
         text = rounded[1]
@@ -120,8 +121,13 @@ _TEXT_FORMS = tuple(
         ),
         (r"(?<=\d)\*(?=[A-Za-z(]|\\(?!frac))", ""),
         (r"\\log_([0-9a-z])", r"\\log_{\1}"),
+        (r"\\overline\{([A-Z]{2,4})\}|\\(?:angle|triangle)\s?(?=[A-Z]{1,4}$)", r"\1"),
+        (r"(?i)^(?:option|choice|answer)\s?(?=\(?[A-Z]\)?$)", ""),
     )
 )
+
+
+_BALANCED_INSIDE = re.compile(r"\{(?:[^{}]|\{[^{}]*+\})*+\}")
 
 
 def normalise_text(text: str) -> str:
@@ -134,7 +140,7 @@ def normalise_text(text: str) -> str:
     text = plain_characters(text[:MAX_LENGTH]).translate(_SYMBOLS)
     for pattern, replacement in _TEXT_FORMS:
         text = pattern.sub(replacement, text)
-    while text.startswith("{") and text.endswith("}") and text.count("{") == 1:
+    while text.startswith("{") and _BALANCED_INSIDE.fullmatch(text):
         text = text[1:-1]
     return text[1:-1] if re.fullmatch(r"\([A-Za-z]\)", text) else text
 
