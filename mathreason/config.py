@@ -21,6 +21,9 @@ BUILTIN_BENCHMARKS = ("gsm8k", "gsm8k_platinum", "svamp", "asdiv", "gsm_hard", "
 EMBEDDED_MODEL = "embedded"
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+LATER_KEYS = (("lora", "use_rslora"), ("lora", "use_dora"))
+"""Section and key of what is newer than the first runs; at its default it leaves a run's id as it was."""
+
 INSTRUCTION = "Solve the problem step by step. End with a line that holds #### and the final answer."
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -134,6 +137,14 @@ class LoraConfig(_Section):
     )
     target_modules: list[str] = Field(
         list(LORA_TARGETS), min_length=1, description="Linear layers that get an adapter."
+    )
+    use_rslora: bool = Field(
+        False, description="Scale by alpha / sqrt(r) instead (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732)."
+    )
+    use_dora: bool = Field(
+        False,
+        description="Train each weight's length apart from its direction (DoRA, Liu et al. 2024, "
+        "arXiv 2402.09353); slower and with more memory.",
     )
 
 
@@ -298,6 +309,45 @@ class OutputConfig(_Section):
     results: str = Field("results", description="Folder of run directories.")
 
 
+class SweepVariant(_Section):
+    """One variant of a sweep: the job, with a few values changed."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = Field(
+        None, description="What it is called in tables; what it sets when absent."
+    )
+    set: dict[str, Any] = Field({}, description="Values it changes, by dotted key, as for --set.")
+
+
+class SweepConfig(_Section):
+    """Runs that differ from the job, and from each other, in a few values: `mathreason sweep`."""
+
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(
+        None, description="Values by dotted key; every combination is a variant."
+    )
+    runs: Annotated[list[SweepVariant], Field(min_length=1)] | None = Field(
+        None, description="Or the variants one by one."
+    )
+    seeds: Annotated[list[int], Field(min_length=1)] | None = Field(
+        None, description="Seeds each variant is trained with; the job's own when absent."
+    )
+    seed_keys: Annotated[list[Literal["training.seed", "data.seed"]], Field(min_length=1)] = Field(
+        ["training.seed"], description="What a seed sets; data.seed also draws other training problems."
+    )
+    reference: str | None = Field(
+        None, description="Name of the variant the others are compared with; the first when absent."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.grid is not None and self.runs is not None:
+            raise ValueError("give a grid or a list of runs, not both")
+        if self.grid is None and self.runs is None and self.seeds is None:
+            raise ValueError("give a grid, a list of runs, or seeds")
+        if self.seeds is not None and len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("a seed is given twice")
+        return self
+
+
 class JobConfig(_Section):
     """A whole job: model, data, training, evaluation."""
 
@@ -309,6 +359,7 @@ class JobConfig(_Section):
     training: TrainingConfig = TrainingConfig()  # type: ignore[call-arg]
     evaluation: EvaluationConfig = EvaluationConfig()  # type: ignore[call-arg]
     output: OutputConfig = OutputConfig()  # type: ignore[call-arg]
+    sweep: SweepConfig | None = Field(None, description="Variants of this job, for `mathreason sweep`.")
 
     @field_validator("name")
     @classmethod
@@ -325,6 +376,9 @@ class JobConfig(_Section):
         How it is evaluated is left out, so that one adapter can be evaluated in several ways; the
         benchmarks stay in, because the training data was audited against them.
         """
-        values = self.model_dump(mode="json", exclude={"output", "evaluation"})
+        values = self.model_dump(mode="json", exclude={"output", "evaluation", "sweep"})
+        for section, key in LATER_KEYS:
+            if values[section][key] == type(getattr(self, section)).model_fields[key].default:
+                del values[section][key]
         benchmarks = [b.model_dump(mode="json") for b in self.evaluation.benchmarks]
         return {**values, "audited_against": benchmarks}

@@ -43,7 +43,7 @@ _Loader.add_implicit_resolver(
 
 
 @dataclass
-class _Source:
+class JobSource:
     """Values of a job and where each was said, as 'file:line' or '--set key=value'."""
 
     values: dict[str, Any] = field(default_factory=dict)
@@ -56,17 +56,46 @@ class _Source:
                 return self.places[location[:length]]
         return "job"
 
+    def change(self, key: str, value: Any, said: str) -> None:
+        """Change the value at the dotted `key`; `said` is the place that later messages name."""
+        parts = key.strip().split(".")
+        if not all(parts):
+            raise InputError(f"{said}: '{key}' is not a key; write section.key")
+        target: Any = self.values
+        for index, part in enumerate(parts[:-1]):
+            target = _descend(target, part, said, parts[:index])
+        if isinstance(target, list):
+            target[_list_index(target, parts[-1], said)] = value
+        elif isinstance(target, dict):
+            target[parts[-1]] = value
+        else:
+            raise InputError(f"{said}: {'.'.join(parts[:-1])} is a single value")
+        location = tuple(int(p) if p.isdigit() else p for p in parts)
+        self.places = {k: v for k, v in self.places.items() if k[: len(location)] != location}
+        self.places[location] = said
+        for length in range(1, len(location)):  # sections that this key brought with it
+            self.places.setdefault(location[:length], said)
 
-def load_job(path: Path, overrides: list[str] | None = None) -> JobConfig:
-    """The job in `path` with `--set key=value` overrides applied; InputError lists all problems."""
+    def job(self) -> JobConfig:
+        """The checked job; InputError lists all problems."""
+        try:
+            return JobConfig.model_validate(self.values)
+        except ValidationError as error:
+            lines = [_sentence(self, problem) for problem in error.errors()]
+            raise InputError("\n".join(dict.fromkeys(lines))) from error
+
+
+def read_job(path: Path, overrides: list[str] | None = None) -> JobSource:
+    """What `path` says, with `--set key=value` overrides applied, not checked yet."""
     source = _read_file(path, depth=0)
     for override in overrides or []:
         _apply_override(source, override)
-    try:
-        return JobConfig.model_validate(source.values)
-    except ValidationError as error:
-        lines = [_sentence(source, problem) for problem in error.errors()]
-        raise InputError("\n".join(dict.fromkeys(lines))) from error
+    return source
+
+
+def load_job(path: Path, overrides: list[str] | None = None) -> JobConfig:
+    """The job in `path` with `--set key=value` overrides applied; InputError lists all problems."""
+    return read_job(path, overrides).job()
 
 
 def run_id(job: JobConfig) -> str:
@@ -76,13 +105,14 @@ def run_id(job: JobConfig) -> str:
 
 def dump_job(job: JobConfig) -> str:
     """The resolved job as YAML, every default written out."""
-    return yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100)
+    values = job.model_dump(mode="json", exclude=None if job.sweep else {"sweep"})
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
 
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def _read_file(path: Path, depth: int) -> _Source:
+def _read_file(path: Path, depth: int) -> JobSource:
     text = _read_text(path)
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -96,7 +126,7 @@ def _read_file(path: Path, depth: int) -> _Source:
         raise InputError(
             f"{path}:1: a job file is a mapping (name: …, model: …), found {node.tag.rsplit(':', 1)[-1]}"
         )
-    source = _Source()
+    source = JobSource()
     source.values = _build(node, path, (), source.places)
     return _with_parent(source, path, depth)
 
@@ -151,7 +181,7 @@ def _build(node: yaml.Node, path: Path, location: Location, places: dict[Locatio
         loader.dispose()
 
 
-def _with_parent(source: _Source, path: Path, depth: int) -> _Source:
+def _with_parent(source: JobSource, path: Path, depth: int) -> JobSource:
     parent_name = source.values.pop("extends", None)
     if parent_name is None:
         return source
@@ -170,7 +200,7 @@ def _with_parent(source: _Source, path: Path, depth: int) -> _Source:
     return parent
 
 
-def _merge(into: _Source, values: dict[str, Any], places: dict[Location, str], at: Location) -> None:
+def _merge(into: JobSource, values: dict[str, Any], places: dict[Location, str], at: Location) -> None:
     target = into.values
     for key in at:
         target = target[key]  # type: ignore[index]
@@ -185,51 +215,39 @@ def _merge(into: _Source, values: dict[str, Any], places: dict[Location, str], a
         into.places.update(below)
 
 
-def _apply_override(source: _Source, override: str) -> None:
+def _apply_override(source: JobSource, override: str) -> None:
     key, separator, text = override.partition("=")
-    parts = key.strip().split(".")
-    if not separator or not all(parts):
+    if not separator or not all(key.strip().split(".")):
         raise InputError(f"--set {override}: write it as section.key=value")
     try:
         node = yaml.compose(text, Loader=_Loader)
         value = None if node is None else _build(node, Path("--set"), (), {})
     except (yaml.YAMLError, RecursionError) as error:
         raise InputError(f"--set {override}: the value is not valid YAML") from error
-    target: Any = source.values
-    for index, part in enumerate(parts[:-1]):
-        target = _descend(target, part, override, parts[:index])
-    if isinstance(target, list):
-        target[_list_index(target, parts[-1], override)] = value
-    elif isinstance(target, dict):
-        target[parts[-1]] = value
-    else:
-        raise InputError(f"--set {override}: {'.'.join(parts[:-1])} is a single value")
-    location = tuple(int(p) if p.isdigit() else p for p in parts)
-    source.places = {k: v for k, v in source.places.items() if k[: len(location)] != location}
-    source.places[location] = f"--set {override}"
+    source.change(key, value, f"--set {override}")
 
 
-def _descend(target: Any, part: str, override: str, above: list[str]) -> Any:
+def _descend(target: Any, part: str, said: str, above: list[str]) -> Any:
     if isinstance(target, list):
-        return target[_list_index(target, part, override)]
+        return target[_list_index(target, part, said)]
     if not isinstance(target, dict):
-        raise InputError(f"--set {override}: {'.'.join(above)} is a single value")
+        raise InputError(f"{said}: {'.'.join(above)} is a single value")
     child = target.setdefault(part, {})
     if child is None:
         child = target[part] = {}
     return child
 
 
-def _list_index(target: list[Any], part: str, override: str) -> int:
+def _list_index(target: list[Any], part: str, said: str) -> int:
     if not part.isdigit() or int(part) >= len(target):
-        raise InputError(f"--set {override}: '{part}' is not an index of a list of {len(target)}")
+        raise InputError(f"{said}: '{part}' is not an index of a list of {len(target)}")
     return int(part)
 
 
 # -- saying what is wrong --------------------------------------------------------------------------
 
 
-def _sentence(source: _Source, problem: Any) -> str:
+def _sentence(source: JobSource, problem: Any) -> str:
     location: Location = tuple(problem["loc"])
     where = source.place(location)
     key = ".".join(str(part) for part in location) or "job"

@@ -17,15 +17,27 @@ from mathreason.data.problem import Problem
 from mathreason.errors import InputError
 from mathreason.results import VARIANTS, Shard
 from mathreason.session import Session
+from mathreason.training import ranks
 
 if TYPE_CHECKING:
     from mathreason.evaluation.plan import Plan
+    from mathreason.sharing import Siblings
 
 
-def run_all(session: Session) -> dict[str, Any]:
-    """Everything the job says; returns comparison.json's content."""
+def run_all(session: Session, siblings: Siblings = ()) -> dict[str, Any]:
+    """Everything the job says; returns comparison.json's content.
+
+    From `siblings`, the other runs of a sweep, the data and the base evaluation are taken over.
+    """
+    from mathreason.sharing import share_base, share_data
+
+    if ranks.rank() == 0:
+        share_data(session.job, session.run, siblings, session.reporter)
     train_stage(session)
+    if ranks.rank() != 0:  # evaluation and comparison are the work of one process
+        return {}
     with session.stage("evaluate"):
+        share_base(session, siblings)
         evaluate_stage(session, VARIANTS)
     return compare_stage(session)
 
@@ -37,12 +49,17 @@ def train_stage(session: Session) -> dict[str, Any]:
     from mathreason.models import load_tokenizer
     from mathreason.training.train import train
 
+    ranks.join()
     with session.stage("data"):
-        prompter = Prompter(session.job.prompt, load_tokenizer(session.job.model))
-        items = {} if session.run.data.is_file() else benchmark_items(session.job, session.data_dir)
-        prepare_data(session.job, session.run, items, prompter, session.data_dir, session.reporter)
+        if ranks.rank() == 0:
+            prompter = Prompter(session.job.prompt, load_tokenizer(session.job.model))
+            items = {} if session.run.data.is_file() else benchmark_items(session.job, session.data_dir)
+            prepare_data(session.job, session.run, items, prompter, session.data_dir, session.reporter)
+        ranks.barrier()
     with session.stage("train"):
-        return train(session.job, session.run, session.reporter)
+        result = train(session.job, session.run, session.reporter)
+    ranks.leave()
+    return result
 
 
 def benchmark_items(job: JobConfig, data_dir: Path | None) -> dict[str, list[Problem]]:

@@ -7,6 +7,8 @@
 A target is a job file (whose run directory is found by name and hash) or a run directory. While a
 session is open, run.json says `running` and which process; a second process on the same host is refused.
 A process that was killed leaves `running` behind, and the next one sees that it is gone and goes on.
+One that is asked to stop (`mathreason.training.stopping`) does so at its next safe point, and run.json says
+`stopped` and why. Of processes that train together only rank 0 keeps status and log.
 Processes that share an evaluation (shards) each keep a status and a log of their own in `shards/`.
 """
 
@@ -16,13 +18,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mathreason.config import JobConfig
-from mathreason.errors import InputError
+from mathreason.errors import InputError, MathreasonError
 from mathreason.jobfile import dump_job, load_job, run_id
 from mathreason.progress import Reporter
 from mathreason.results import (
@@ -36,6 +38,8 @@ from mathreason.results import (
     write_json,
     write_text,
 )
+from mathreason.training import ranks
+from mathreason.training.stopping import STOP_FILE, Stopped, listening, safe_point
 
 RUN_FILE = "run.json"
 
@@ -62,7 +66,8 @@ class Session:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Note when `name` began and how long it took, in run.json and on screen."""
+        """Note when `name` began and how long it took, in run.json and on screen; begins at a safe point."""
+        safe_point()
         self.state["stage"] = name
         self._save()
         started = time.monotonic()
@@ -73,7 +78,8 @@ class Session:
         self._save()
 
     def _save(self) -> None:
-        write_json(self.state_path, self.state)
+        if ranks.rank() == 0:
+            write_json(self.state_path, self.state)
 
 
 def resolve(target: str, overrides: list[str], results: Path | None, data_dir: Path | None) -> Target:
@@ -81,6 +87,8 @@ def resolve(target: str, overrides: list[str], results: Path | None, data_dir: P
     folder = _run_folder(target, results)
     if folder is None:
         job = load_job(Path(target), overrides)
+        if job.sweep is not None:
+            raise InputError(f"{target} has a sweep: of several runs; use `mathreason sweep {target}`")
         root = results or Path(os.environ.get("MATHREASON_RESULTS") or job.output.results)
         return Target(job, RunDir(root / run_id(job)), data_dir)
     run = RunDir(folder).require()
@@ -113,39 +121,64 @@ def _training_identity(job: JobConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def open_session(target: Target, shard: Shard | None = None) -> Iterator[Session]:
+def open_session(
+    target: Target, shard: Shard | None = None, deadline: float | None = None
+) -> Iterator[Session]:
     """Work on a run: creates its folder, keeps its status, and notes how it ended.
 
-    Raises InputError when the folder cannot be written or another process on this host is working on it
-    (on the same shard of it).
+    `deadline`, in seconds since the epoch, is when it must have ended. Raises InputError when the folder
+    cannot be written or another process on this host is working on it (on the same shard of it), and
+    `Stopped` when it was asked to stop and everything is kept.
     """
     run = target.run
     make_directory(run.path)
     state_path, log = (run.shard_state(shard), run.shard_log(shard)) if shard else (run.run, run.log_text)
     make_directory(state_path.parent)
     previous = read_json(state_path) if state_path.is_file() else {}
-    _refuse_second(previous, run)
-    write_text(run.job, dump_job(target.job))
-    with Reporter(log) as reporter, provenance_of(job_provenance(target.job)):
+    speaks = ranks.rank() == 0
+    if speaks:
+        _refuse_second(previous, run)
+        write_text(run.job, dump_job(target.job))
+    stop_file = run.path / STOP_FILE
+    with (
+        Reporter(log if speaks else None, quiet=not speaks) as reporter,
+        provenance_of(job_provenance(target.job)),
+        listening(stop_file, deadline, consume=shard is None),
+    ):
         if shard and not run.run.is_file():
             write_json(run.run, {**_started(target.job, {}), "status": "pending", "process": None})
         started = _started(target.job, previous)
         session = Session(target.job, run, target.data_dir, reporter, state_path, started)
         session._save()
         reporter.say(f"run {run.id} in {run.path}")
-        ended = "failed"
-        try:
+        if speaks and stop_file.exists():
+            stop_file.unlink(missing_ok=True)
+            reporter.warn(f"{stop_file} was there from before; it is removed and the run goes on")
+        with _status_kept(session):
             yield session
-            ended = "done"
-        except KeyboardInterrupt:
-            ended = "stopped"
-            raise
-        except Exception as error:
-            session.state["error"] = str(error) or type(error).__name__
-            reporter.note(f"failed: {error}")
-            raise
-        finally:
-            session.state.update(status=ended, process=None, finished_at=now())
+
+
+@contextmanager
+def _status_kept(session: Session) -> Iterator[None]:
+    """Note in run.json how the session ended."""
+    ended = "failed"
+    try:
+        yield
+        ended = "done"
+    except (Stopped, KeyboardInterrupt) as stop:
+        ended = "stopped"
+        session.state["reason"] = str(stop) or "Ctrl-C"
+        session.reporter.say(f"stopped by {session.state['reason']}; the same command goes on from there")
+        raise
+    except Exception as error:
+        session.state["error"] = str(error) or type(error).__name__
+        # Where the disk is full this fails as well; the error under way is the one to be seen.
+        with suppress(OSError):
+            session.reporter.note(f"failed: {error}")
+        raise
+    finally:
+        session.state.update(status=ended, process=None, finished_at=now())
+        with suppress(MathreasonError) if ended == "failed" else nullcontext():
             session._save()
 
 

@@ -1,6 +1,6 @@
 """The `mathreason` command: knows the names of the commands and loads one when it is called.
 
-Exit codes: 0 done, 1 something failed, 2 bad input, 130 interrupted from the keyboard.
+Exit codes: 0 done or stopped as asked, 1 something failed, 2 bad input, 130 interrupted from the keyboard.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import click
 
 from mathreason import __version__
 from mathreason.errors import MathreasonError
+from mathreason.training.stopping import Stopped
 
 # command: (module, one line of help). The lines stand here so that --help imports no command.
 COMMANDS = {
     "run": ("run", "The whole path: data, training, base and tuned evaluation, report."),
     "train": ("train", "Prepare the data and train the adapter."),
     "evaluate": ("evaluate", "Evaluate base and tuned model on the job's benchmarks."),
+    "sweep": ("sweep", "Carry out an ablation: every run of a job's sweep, and their comparison."),
     "compare": ("compare", "Is the tuned model better? Paired statistics on the same items."),
     "report": ("report", "Write a run's report.html."),
     "grade": ("grade", "Grade a file of responses, or a run's saved ones; no model needed."),
@@ -52,6 +54,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except Stopped:  # already said; a run that was asked to stop has not failed
+            sys.exit(0)
         except MathreasonError as error:
             for line in str(error).splitlines():
                 click.echo(f"Error: {line}", err=True)

@@ -36,6 +36,11 @@ set_option = click.option(
     multiple=True,
     help="Change one value of the job, such as training.learning_rate=2e-4. Repeatable.",
 )
+deadline_option = click.option(
+    "--deadline",
+    metavar="TIME",
+    help="Stop in time for it, with everything kept: 3h20m, 90s, 17:30 or an ISO 8601 time.",
+)
 
 
 def job_options(command: Command) -> Command:

@@ -6,16 +6,23 @@ from pathlib import Path
 
 import click
 
-from mathreason.cli.options import job_options, target_of
+from mathreason.cli.options import deadline_option, job_options, target_of
 
 
 @click.command("run")
 @job_options
-def command(target: str, overrides: tuple[str, ...], results: Path | None, data_dir: Path | None) -> None:
+@deadline_option
+def command(
+    target: str,
+    overrides: tuple[str, ...],
+    results: Path | None,
+    data_dir: Path | None,
+    deadline: str | None,
+) -> None:
     """Carry out a whole job: data, training, evaluation of base and tuned, comparison, report.
 
     JOB_OR_RUN is a job file or a run directory. Whatever is complete is not repeated; a job that was
-    interrupted, even killed, goes on from its last complete state.
+    interrupted, even killed, goes on from its last complete state. Stopping it is as for `mathreason train`.
 
     \b
     Examples:
@@ -27,9 +34,15 @@ def command(target: str, overrides: tuple[str, ...], results: Path | None, data_
     from mathreason.pipeline import run_all
     from mathreason.progress import output_console
     from mathreason.session import open_session
+    from mathreason.training import ranks
+    from mathreason.training.stopping import parse_deadline
 
-    with open_session(target_of(target, overrides, results, data_dir)) as session:
+    resolved = target_of(target, overrides, results, data_dir)
+    until = parse_deadline(deadline) if deadline is not None else None
+    with open_session(resolved, deadline=until) as session:
         comparison = run_all(session)
         report = session.run.report
+    if ranks.rank() != 0:
+        return
     output_console().print(comparison_table(comparison))
     click.echo(f"report: {report}")

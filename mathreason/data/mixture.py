@@ -23,6 +23,7 @@ from mathreason.data.sources import Opened, Raw, open_source
 from mathreason.errors import InputError
 from mathreason.progress import Reporter
 from mathreason.results import content_hash
+from mathreason.training.stopping import safe_point
 
 # With `balance`, this many candidates are collected for each problem asked for; a stream has no end.
 BALANCE_POOL = 4
@@ -163,6 +164,7 @@ class _Builder:
 
     def _candidates(self, opened: Opened, report: SourceReport) -> Iterator[Problem]:
         for raw in opened.rows:
+            safe_point()
             report.read += 1
             problem = self._usable(raw, opened.config, report)
             if problem is not None:

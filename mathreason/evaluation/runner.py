@@ -35,6 +35,7 @@ from mathreason.results import (
     write_json,
     write_jsonl,
 )
+from mathreason.training.stopping import safe_point
 
 TIMES_SECONDS = 5.0
 """Seconds of generation between lines of the times file."""
@@ -52,7 +53,7 @@ def evaluate(
     """Generate and grade what is not there yet; the variant's JSON, None while other shards are at work."""
     path = run.samples(plan.benchmark.name, plan.variant)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _set_aside(run, plan, reporter)
+    set_aside(run, plan, reporter)
     own = run.shard(path, shard) if shard else path
     _mend(own)
     done = set(_rows(run, plan))
@@ -85,6 +86,7 @@ def _generate(
         while (found := clock.next(responses)) is not None:
             samples.append(_sample(plan, *found, grader))
             advance(1)
+            safe_point()
     finally:
         samples.close()
         clock.close()
@@ -166,22 +168,22 @@ def _mend(path: Path) -> None:
         write_jsonl(path, read_appended(path))
 
 
-def _set_aside(run: RunDir, plan: Plan, reporter: Reporter) -> None:
+def set_aside(run: RunDir, plan: Plan, reporter: Reporter) -> None:
     """Keep the files of another evaluation (other settings, model or prompt) under their own key."""
     variant = plan.variant
     result = run.evaluation(plan.benchmark.name, variant)
     samples = run.samples(plan.benchmark.name, variant)
-    set_aside = set()
+    others = set()
     if result.is_file() and (old := read_json(result)["key"]) != plan.key:
-        set_aside.add(old)
+        others.add(old)
         _rename(result, variant, old)
     for file in (samples, *run.shards(samples)):
         rows = list(_appended(file))
         if rows and (old := rows[0]["key"]) != plan.key:
-            set_aside.add(old)
+            others.add(old)
             _rename(run.times_of(file), variant, old)
             _rename(file, variant, old)
-    for old in sorted(set_aside):
+    for old in sorted(others):
         reporter.warn(
             f"{plan.title}: the run holds an evaluation with other settings; it is kept as {variant}-{old}.*"
         )

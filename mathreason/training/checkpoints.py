@@ -41,6 +41,8 @@ def commit(written: Path, checkpoints: Path) -> Path:
             os.fsync(file.fileno())
         name = path.relative_to(written).as_posix()
         listed[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    for folder in (written, *(path for path in written.rglob("*") if path.is_dir())):
+        fsync_directory(folder)
     write_text(written / MANIFEST, to_json({"step": step_of(written), "files": listed}) + "\n")
     final = checkpoints / written.name
     if final.exists():  # a torn one of the same step, from before a kill

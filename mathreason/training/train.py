@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,21 +33,23 @@ from mathreason.results import (
     write_jsonl,
     write_text,
 )
-from mathreason.training import checkpoints
+from mathreason.training import checkpoints, ranks, stopping
+from mathreason.training.storage import storing
 
 if TYPE_CHECKING:
     from mathreason.training.trainer import MathTrainer
 
 
 def train(job: JobConfig, run: RunDir, reporter: Reporter) -> dict[str, Any]:
-    """train.json of the run, made now or found complete."""
+    """train.json of the run, made now or found complete.
+
+    Raises `stopping.Stopped`, with a checkpoint saved, when this process was asked to stop.
+    """
     if run.train.is_file():
         document = read_json(run.train)
         if adapter_sha256(run.adapter) != document["adapter_sha256"]:
             raise MathreasonError(f"{run.adapter} is not the adapter that {run.train} describes")
         return document
-    from transformers import TrainerState
-
     data = verified_data(run)
     started = time.monotonic()
     loaded = load_model(job.model, reporter)
@@ -56,55 +59,88 @@ def train(job: JobConfig, run: RunDir, reporter: Reporter) -> dict[str, Any]:
             f"the prompt differs from the one {run.data} was prepared with (hash {prompter.hash[:12]}, "
             f"then {data['prompt_hash'][:12]}): the tokenizer or the template changed. Start a new run."
         )
-    trainer = _trainer(job, run, loaded, prompter, reporter)
+    with ExitStack() as stack:  # the model attends in its own way until training is over
+        trainer = _trainer(job, run, loaded, prompter, reporter, stack)
+        resumed, seconds = _train(job, run, trainer, reporter)
+    if ranks.rank() == 0:
+        with storing("the adapter and train.json", run.path):
+            step, best = _choose(trainer)
+            export_adapter(run.checkpoints / f"checkpoint-{step}", run.adapter)
+            document = {
+                **_describe(job, trainer, loaded, seconds, resumed),
+                "best": best,
+                "prompt_hash": prompter.hash,
+                "adapter_sha256": adapter_sha256(run.adapter),
+                "wall_seconds": round(time.monotonic() - started, 2),
+            }
+            write_json(run.train, document)
+        reporter.say(f"training done: step {step} chosen ({best['why']})")
+    ranks.barrier()
+    return read_json(run.train)
+
+
+def _train(job: JobConfig, run: RunDir, trainer: MathTrainer, reporter: Reporter) -> tuple[int | None, float]:
+    """Train to the last step; the step it went on from, and seconds. Raises `stopping.Stopped`."""
+    from transformers import TrainerState
+
     resumed = _resume_point(run, reporter)
     total = trainer.args.max_steps
     reporter.say(f"training {job.model.name}: {total} steps" + (f", from {resumed[1]}" if resumed else ""))
-    trained_at = time.monotonic()
+    started = time.monotonic()
     with reporter.track("training", total) as advance:
         trainer.watch.advance = advance
         advance(resumed[1] if resumed else 0)
         if resumed and resumed[1] >= total:  # killed after the last step, before the adapter was chosen
             trainer.state = TrainerState.load_from_json(str(resumed[0] / "trainer_state.json"))
-        else:
-            trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
-    seconds = time.monotonic() - trained_at
-    step, best = _choose(trainer)
-    export_adapter(run.checkpoints / f"checkpoint-{step}", run.adapter)
-    document = {
-        **_describe(job, trainer, loaded, seconds, resumed[1] if resumed else None),
-        "best": best,
-        "prompt_hash": prompter.hash,
-        "adapter_sha256": adapter_sha256(run.adapter),
-        "wall_seconds": round(time.monotonic() - started, 2),
-    }
-    write_json(run.train, document)
-    reporter.say(f"training done: step {step} chosen ({best['why']})")
-    return read_json(run.train)
+            return resumed[1], time.monotonic() - started
+        if resumed:
+            trainer.restore(resumed[0])
+        request = stopping.current()
+        if request is not None and (code := stopping.agreed(request)):
+            raise request.obey(code)
+        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+    if request is not None and trainer.state.global_step < total:
+        reporter.say(f"checkpoint of step {trainer.state.global_step} of {total} saved")
+        raise request.obey(trainer.stop_code)
+    return resumed[1] if resumed else None, time.monotonic() - started
 
 
 def _trainer(
-    job: JobConfig, run: RunDir, loaded: LoadedModel, prompter: Prompter, reporter: Reporter
+    job: JobConfig,
+    run: RunDir,
+    loaded: LoadedModel,
+    prompter: Prompter,
+    reporter: Reporter,
+    stack: ExitStack,
 ) -> MathTrainer:
     from transformers import set_seed
 
-    from mathreason.training.trainer import Blocks, Collator, MathTrainer, prove_packing
+    from mathreason.training.forward import forward_of, prove_packing
+    from mathreason.training.lora import make_lean
+    from mathreason.training.recovery import Recovery
+    from mathreason.training.trainer import Blocks, Collator, MathTrainer
 
     training = job.training
     _require_positions(loaded, job.data.max_length)
-    examples = {
-        part: [prompter.encode(p) for p in load_problems(run, part)] for part in ("train", "validation")
-    }
+    problems = {part: list(load_problems(run, part)) for part in ("train", "validation")}
+    examples = {part: [prompter.encode(p) for p in items] for part, items in problems.items()}
     blocks = {part: _blocks(job, items) for part, items in examples.items()}
     set_seed(training.seed)
     model = add_lora(loaded.model, job.lora)
+    make_lean(model)
+    forward = stack.enter_context(forward_of(model, examples["train"][0]))
     if training.packing and len(examples["train"]) > 1:
-        prove_packing(model, *examples["train"][:2])
-    datasets = {part: Blocks(examples[part], blocks[part]) for part in blocks}
+        prove_packing(model, forward, *examples["train"][:2])
+    datasets = {
+        part: Blocks(examples[part], blocks[part], [problem.id for problem in problems[part]])
+        for part in blocks
+    }
     optimizer = _optimizer(job, reporter, loaded)
     trainer = MathTrainer(
         run=run,
         keep_last=training.keep_last,
+        recovery=Recovery(job, reporter, loaded.facts["fallbacks"], is_sharded()),
+        forward=forward,
         model=model,
         args=_arguments(job, run, loaded, optimizer, len(blocks["train"]), bool(blocks["validation"])),
         train_dataset=datasets["train"],
@@ -114,6 +150,11 @@ def _trainer(
     filled = sum(len(e.ids) for e in examples["train"]) / (len(blocks["train"]) * job.data.max_length)
     reporter.note(f"{len(examples['train'])} examples in {len(blocks['train'])} blocks, {filled:.1%} full")
     return trainer
+
+
+def is_sharded() -> bool:
+    """Whether a launcher asks for parameters in parts on the ranks (DeepSpeed, FSDP)."""
+    return any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("DEEPSPEED", "FSDP"))
 
 
 def _require_positions(loaded: LoadedModel, max_length: int) -> None:
@@ -144,6 +185,8 @@ def add_lora(model: Any, config: LoraConfig) -> Any:
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
         target_modules=sorted(config.target_modules),
+        use_rslora=config.use_rslora,
+        use_dora=config.use_dora,
         bias="none",
         task_type="CAUSAL_LM",
     )
@@ -175,7 +218,7 @@ def _arguments(
         output_dir=str(run.checkpoints),
         per_device_train_batch_size=training.micro_batch,
         per_device_eval_batch_size=training.micro_batch,
-        gradient_accumulation_steps=training.gradient_accumulation,
+        gradient_accumulation_steps=accumulation_of_rank(job),
         max_steps=total_steps(job, blocks),
         learning_rate=training.learning_rate,
         lr_scheduler_type=training.scheduler,
@@ -198,10 +241,28 @@ def _arguments(
         data_seed=training.seed,
         label_names=["labels"],
         remove_unused_columns=False,
+        # Its buffers are the same on all ranks, and after memory ran out on one of them the ranks would not
+        # come to this at the same time.
+        ddp_broadcast_buffers=False,
+        ddp_find_unused_parameters=False,
         report_to="none",
         disable_tqdm=True,
         log_level="error",
     )
+
+
+def accumulation_of_rank(job: JobConfig) -> int:
+    """Micro-batches of one rank in an optimizer step, which together are those of the job.
+
+    Raises InputError when they cannot be shared evenly.
+    """
+    accumulation, size = job.training.gradient_accumulation, ranks.world_size()
+    if accumulation % size:
+        raise InputError(
+            f"training.gradient_accumulation is {accumulation}, which {size} processes cannot share evenly; "
+            f"make it a multiple of {size} (and training.micro_batch smaller, to keep the global batch)"
+        )
+    return accumulation // size
 
 
 def total_steps(job: JobConfig, blocks: int) -> int:
@@ -215,7 +276,15 @@ def total_steps(job: JobConfig, blocks: int) -> int:
 
 
 def _resume_point(run: RunDir, reporter: Reporter) -> tuple[Path, int] | None:
-    """Newest complete checkpoint and its step; clears what a kill left half-written."""
+    """Newest complete checkpoint and its step; rank 0 clears what a kill left half-written."""
+    if ranks.rank() == 0:
+        _clear(run, reporter)
+    ranks.barrier()
+    complete, _ = checkpoints.complete_checkpoints(run.checkpoints)
+    return (complete[-1], checkpoints.step_of(complete[-1])) if complete else None
+
+
+def _clear(run: RunDir, reporter: Reporter) -> None:
     complete, torn = checkpoints.complete_checkpoints(run.checkpoints)
     for path in torn:
         reporter.warn(f"{path} is incomplete (the run was interrupted while it was written); not used")
@@ -225,7 +294,6 @@ def _resume_point(run: RunDir, reporter: Reporter) -> tuple[Path, int] | None:
     logged = read_appended(run.log)
     if any(line["step"] > step for line in logged):
         write_jsonl(run.log, [line for line in logged if line["step"] <= step])
-    return (complete[-1], step) if complete else None
 
 
 def _choose(trainer: MathTrainer) -> tuple[int, dict[str, Any]]:
@@ -278,6 +346,8 @@ def _describe(
             {"step": e["step"], "loss": e["validation_loss"]} for e in history if "validation_loss" in e
         ],
         "resumed_from": resumed_from,
+        "processes": ranks.world_size(),
+        "micro_batch": trainer.recovery.micro_batch,
         "measured": "since the last start, without validation and checkpoints",
         "total_tokens": trainer.tokens,
         "supervised_tokens": trainer.supervised_tokens,
@@ -285,6 +355,7 @@ def _describe(
         "supervised_tokens_per_second": round(trainer.supervised_tokens / busy, 1)
         if trainer.tokens
         else None,
+        "step": {**_step_account(trainer), "forward": trainer.forward.facts},
         "peak_memory_bytes": memory.get("gpu_allocated", memory["process"]),
         "memory": memory,
         "train_seconds": round(seconds, 2),
@@ -294,6 +365,14 @@ def _describe(
         "seed": job.training.seed,
         "fallbacks": loaded.facts["fallbacks"],
     }
+
+
+def _step_account(trainer: MathTrainer) -> dict[str, Any]:
+    from mathreason.training.accounting import step_account
+
+    supervised = round(trainer.supervised_tokens * sum(trainer.lengths) / max(1, trainer.tokens))
+    recomputed = bool(trainer.args.activation_checkpointing)
+    return step_account(trainer.model, trainer.times, trainer.lengths, supervised, recomputed)
 
 
 def peak_memory() -> dict[str, int]:

@@ -15,17 +15,14 @@ from mathreason.data.generator import generate
 from mathreason.data.packing import IGNORED, pack
 from mathreason.data.prompts import Example, Prompter
 from mathreason.errors import InputError, MathreasonError
+from mathreason.progress import Reporter
 from mathreason.results import RunDir, read_appended
 from mathreason.training import checkpoints
+from mathreason.training.forward import Forward, prove_packing
+from mathreason.training.recovery import Recovery
 from mathreason.training.train import _arguments, add_lora, total_steps
-from mathreason.training.trainer import (
-    Blocks,
-    Collator,
-    MathTrainer,
-    prove_learning,
-    prove_packing,
-    summed_loss,
-)
+from mathreason.training.trainer import Blocks, Collator, MathTrainer
+from mathreason.training.watch import prove_learning
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +51,13 @@ def test_packed_loss_equals_the_separate_losses(loaded: Any, examples: list[Exam
     model.set_attn_implementation(attention)
     with torch.no_grad():
         alone = sum(loss_alone(model, example) for example in examples[:7])
-        packed = summed_loss(model, batch_of(examples, [[0, 1, 2], [3], [4, 5, 6]]))
+        packed = Forward().summed_loss(model, batch_of(examples, [[0, 1, 2], [3], [4, 5, 6]]))
     assert torch.allclose(packed, torch.as_tensor(alone), rtol=1e-5)
 
 
 def test_packed_gradient_equals_the_separate_gradients(loaded: Any, examples: list[Example]) -> None:
     weight = loaded.model.model.layers[0].self_attn.q_proj.weight
-    summed_loss(loaded.model, batch_of(examples, [[0, 1, 2]])).backward()
+    Forward().summed_loss(loaded.model, batch_of(examples, [[0, 1, 2]])).backward()
     packed = weight.grad.clone()
     loaded.model.zero_grad()
     for example in examples[:3]:
@@ -69,7 +66,7 @@ def test_packed_gradient_equals_the_separate_gradients(loaded: Any, examples: li
 
 
 def test_packing_that_leaks_is_noticed(loaded: Any, examples: list[Example]) -> None:
-    prove_packing(loaded.model, examples[0], examples[1])
+    prove_packing(loaded.model, Forward(), examples[0], examples[1])
 
     class Leaking(torch.nn.Module):
         """The model called as it must not be: with a mask of ones, which turns the block mask off."""
@@ -82,13 +79,13 @@ def test_packing_that_leaks_is_noticed(loaded: Any, examples: list[Example]) -> 
             return self.inner(input_ids=input_ids, attention_mask=torch.ones_like(input_ids), **others)
 
     with pytest.raises(MathreasonError, match="see each other"):
-        prove_packing(Leaking(loaded.model), examples[0], examples[1])
+        prove_packing(Leaking(loaded.model), Forward(), examples[0], examples[1])
 
 
 def test_attention_mask_beside_packed_blocks_is_refused(loaded: Any, examples: list[Example]) -> None:
     batch = batch_of(examples, [[0, 1]])
     with pytest.raises(MathreasonError, match="attention mask"):
-        summed_loss(loaded.model, {**batch, "attention_mask": torch.ones_like(batch["input_ids"])})
+        Forward().summed_loss(loaded.model, {**batch, "attention_mask": torch.ones_like(batch["input_ids"])})
 
 
 def test_last_trained_label_of_every_sample_is_eos_when_padding_is_eos(
@@ -124,6 +121,8 @@ def trainer_for(
     return MathTrainer(
         run=run,
         keep_last=1,
+        recovery=Recovery(config, Reporter(quiet=True), loaded.facts["fallbacks"], sharded=False),
+        forward=Forward(),
         model=model,
         args=arguments,
         train_dataset=Blocks(examples, blocks),
@@ -134,7 +133,6 @@ def trainer_for(
 def fresh() -> Any:
     from mathreason.config import ModelConfig
     from mathreason.models import load_model
-    from mathreason.progress import Reporter
 
     return load_model(
         ModelConfig(name="embedded", quantization="none", dtype="float32"), Reporter(quiet=True)
@@ -170,7 +168,6 @@ def test_after_one_step_every_lora_b_has_changed_with_gradient_checkpointing(
 ) -> None:
     from mathreason.config import ModelConfig
     from mathreason.models import load_model
-    from mathreason.progress import Reporter
 
     loaded = load_model(ModelConfig(name="embedded", quantization=quantization), Reporter(quiet=True))  # type: ignore[arg-type]
     assert loaded.facts["quantization"] == quantization
@@ -193,12 +190,11 @@ def test_validation_does_not_stop_the_gradient_of_4_bit_weights(
 ) -> None:
     from mathreason.config import ModelConfig
     from mathreason.models import load_model
-    from mathreason.progress import Reporter
 
     loaded = load_model(ModelConfig(name="embedded", quantization="nf4"), Reporter(quiet=True))
     trainer = trainer_for(loaded, tmp_path, job, examples, max_steps=1, warmup_ratio=0.0)
     trainer.evaluate(Blocks(examples, [[0, 1]]))
-    prove_packing(trainer.model, examples[0], examples[1])
+    prove_packing(trainer.model, Forward(), examples[0], examples[1])
     trainer.train()
     prove_learning(trainer.model)
 
@@ -220,8 +216,14 @@ def test_diverging_loss_stops_with_a_sentence(
     trainer = trainer_for(loaded, tmp_path, job, examples, max_steps=2)
     with torch.no_grad():
         next(p for n, p in trainer.model.named_parameters() if "lora_B" in n).fill_(float("nan"))
-    with pytest.raises(MathreasonError, match="training diverged"):
+    with pytest.raises(
+        MathreasonError, match=r"training diverged: the loss of step 1 is nan; .* example \d+ "
+    ):
         trainer.train()
+    [line] = read_appended(trainer.run.log)
+    assert line["step"] == 1
+    assert len(line["problem_ids"]) == 1  # micro-batch 1, one block of one example
+    assert not (trainer.run.checkpoints / "checkpoint-1").exists()
 
 
 def test_validation_loss_is_the_mean_over_tokens(

@@ -1,0 +1,145 @@
+"""Where the time of an optimizer step goes, and which share of the machine's arithmetic it reaches.
+
+    times = StepTimes(device)
+    times.mark("data")        # the time since the last mark went into getting the batch
+    times.mark("forward")     # ... and since then into the forward pass
+    times.skip()              # ... and since then into something that is no training (validation)
+    times.step_done()
+
+    Arithmetic.of(model).flops(lengths, supervised, True)     # of a step, to divide by its time
+    matmul_flops(device, dtype)                               # what this machine reaches at most
+
+The first step of a start is left out: it allocates, compiles and warms up.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+PHASES = ("data", "forward", "backward", "optimizer", "other")
+
+
+class StepTimes:
+    """Seconds of each phase, summed over the steps after the first."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self.seconds = dict.fromkeys(PHASES, 0.0)
+        self.steps = 0
+        self.warm = False
+        self._last = time.perf_counter()
+
+    def mark(self, phase: str) -> None:
+        """Count the time since the last mark to `phase`."""
+        now = self._now()
+        self.seconds[phase] += now - self._last
+        self._last = now
+
+    def skip(self) -> None:
+        """Count the time since the last mark to nothing."""
+        self._last = self._now()
+
+    def step_done(self) -> None:
+        """An optimizer step ended."""
+        self.mark("other")
+        if self.warm:
+            self.steps += 1
+        else:
+            self.warm = True
+            self.seconds = dict.fromkeys(PHASES, 0.0)
+
+    def per_step(self) -> dict[str, float]:
+        """Mean seconds of each phase in a step; empty before the second step ended."""
+        if not self.steps:
+            return {}
+        return {phase: round(seconds / self.steps, 5) for phase, seconds in self.seconds.items()}
+
+    def _now(self) -> float:
+        if self._on_gpu:  # kernels run behind; without this, their time would fall to a later phase
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Multiplications of one token: in frozen layers, in trained layers, in a frozen head, in attention."""
+
+    frozen: int
+    trained: int
+    head: int
+    attention: int
+    """Times the square of a sequence's length: the two products of its causal half."""
+
+    @classmethod
+    def of(cls, model: Any) -> Arithmetic:
+        """What the linear layers of a transformers model with or without an adapter multiply."""
+        head = model.get_output_embeddings()
+        frozen = trained = in_head = 0
+        for _, module in model.named_modules():
+            weight = getattr(module, "weight", None)
+            if not isinstance(module, torch.nn.Linear) or weight is None:
+                continue
+            size = module.in_features * module.out_features
+            if module is head and not weight.requires_grad:
+                in_head += size
+            elif weight.requires_grad:
+                trained += size
+            else:
+                frozen += size
+        config = model.config.get_text_config()
+        width = config.num_attention_heads * (
+            getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        )
+        return cls(frozen, trained, in_head, config.num_hidden_layers * width)
+
+    def flops(self, lengths: list[int], supervised: int, recomputed: bool) -> float:
+        """Floating point operations to train on sequences of `lengths`, with a loss at `supervised` tokens.
+
+        A multiply and add are two. A frozen layer is passed forward and backward to its input, a trained one
+        also to its weight, and with gradient checkpointing (`recomputed`) every layer forward once more
+        (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, appendix B, adapted to frozen weights).
+        """
+        again = 1 if recomputed else 0
+        layers = self.frozen * (2 + again) + self.trained * (3 + again)
+        attention = self.attention * (3 + again) * sum(length**2 for length in lengths)
+        return 2.0 * (sum(lengths) * layers + supervised * self.head * 2 + attention)
+
+
+def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating point operations a second of the best of five square matrix products on `device`."""
+    size = 8192 if device.type == "cuda" else 1024
+    left = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(5):
+        begun = time.perf_counter()
+        left @ left
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - begun)
+    return 2.0 * size**3 / best
+
+
+def step_account(
+    model: Any, times: StepTimes, lengths: list[int], supervised: int, recomputed: bool
+) -> dict[str, Any]:
+    """For train.json: where a step's time goes, and its arithmetic beside the machine's matrix product.
+
+    `lengths` are those of all sequences of the measured steps, `supervised` their tokens with a loss.
+    """
+    seconds = times.per_step()
+    if not seconds:
+        return {"measured_steps": 0}
+    flops = Arithmetic.of(model).flops(lengths, supervised, recomputed)
+    rate = flops / times.steps / sum(seconds.values())
+    possible = matmul_flops(model.device, model.dtype)
+    return {
+        "measured_steps": times.steps,
+        "seconds": seconds,
+        "flops_per_second": round(rate),
+        "matmul_flops_per_second": round(possible),
+        "share_of_matmul": round(rate / possible, 3),
+    }

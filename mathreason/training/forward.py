@@ -1,0 +1,196 @@
+"""One forward pass to the loss: only what training needs is computed, and proven to be the same.
+
+    with forward_of(model, example) as forward:       # for as long as the model trains
+        loss = forward.summed_loss(model, batch)      # batch: input_ids, labels, position_ids [rows, tokens]
+
+Everywhere: logits only before a label. With a frozen head: these logits in chunks, never all at once
+(`loss`). On a CPU: each sequence attended by itself (`attention`), and blocks of a micro-batch one after
+the other in a single row, without padding. What a model does not allow (a head that is trained or split
+over ranks, logits that are capped, attention of its own) is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mathreason.data.packing import IGNORED, block_features
+from mathreason.data.prompts import Example
+from mathreason.errors import MathreasonError
+from mathreason.training.attention import packed_attention
+from mathreason.training.loss import cross_entropy, linear_cross_entropy
+
+Batch = dict[str, Tensor]
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""Largest relative difference of a loss that is rounding."""
+
+AFTER_THE_HEAD = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "logits_scaling",
+    "output_multiplier",
+    "lm_head_multiplier",
+)
+"""Settings by which models change logits after the head: Gemma 2, Cohere, Granite, Falcon-H1."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """How the loss of a model is computed; `head` is the frozen head whose logits are never all there."""
+
+    head: nn.Linear | None = None
+    by_sequence: bool = False
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For train.json."""
+        return {
+            "attention": "each sequence by itself" if self.by_sequence else "the model's, by position ids",
+            "loss": "in chunks of positions, frozen head" if self.head else "all supervised logits at once",
+        }
+
+    def summed_loss(self, model: Any, batch: Batch) -> Tensor:
+        """Cross-entropy in nats summed over the labels of `batch`, which the token before each predicts.
+
+        `batch` holds input_ids, labels and position_ids of shape [rows, tokens], and lengths [rows] where
+        shorter rows are padded at their end.
+        """
+        if "attention_mask" in batch:
+            raise MathreasonError("packed blocks and an attention mask exclude each other")
+        if self.by_sequence:
+            batch = _in_one_row(batch)
+        targets = batch["labels"][:, 1:]
+        kept = (targets != IGNORED).any(dim=0).nonzero().squeeze(-1)
+        with self._hidden_states():
+            output = model(
+                input_ids=batch["input_ids"],
+                position_ids=batch["position_ids"],
+                use_cache=False,
+                logits_to_keep=kept,
+                **self.keywords(batch["position_ids"]),
+            ).logits
+        wanted = targets[:, kept].flatten()
+        supervised = (wanted != IGNORED).nonzero().squeeze(-1)
+        output = output.flatten(0, 1)
+        if len(supervised) < len(wanted):
+            output, wanted = output[supervised], wanted[supervised]
+        if self.head is None:
+            return cross_entropy(output, wanted)
+        return linear_cross_entropy(output, self.head.weight, wanted)
+
+    def keywords(self, position_ids: Tensor) -> dict[str, Any]:
+        """What the attention layers need beside the position ids [rows, tokens]."""
+        if not self.by_sequence:
+            return {}
+        starts = (position_ids[0] == 0).nonzero().flatten().tolist()
+        ends = [*starts[1:], position_ids.shape[1]]
+        return {"sequence_lengths": [end - start for start, end in zip(starts, ends, strict=True)]}
+
+    @contextmanager
+    def _hidden_states(self) -> Iterator[None]:
+        """Let the head pass on what it is given, so that `logits` are the hidden states before it."""
+        if self.head is None:
+            yield
+            return
+        self.head.forward = _unchanged  # type: ignore[method-assign,assignment]
+        try:
+            yield
+        finally:
+            del self.head.forward
+
+
+def _in_one_row(batch: Batch) -> Batch:
+    """The rows one after the other, without their padding."""
+    if len(batch["input_ids"]) == 1:
+        return batch
+    lengths = batch["lengths"].tolist()
+    return {
+        name: torch.cat([row[:length] for row, length in zip(batch[name], lengths, strict=True)])[None]
+        for name in ("input_ids", "labels", "position_ids")
+    }
+
+
+def sequence_lengths(batch: Batch) -> list[int]:
+    """Tokens of each sequence in the blocks of `batch`, without padding; position ids begin at 0 in each."""
+    found: list[int] = []
+    for positions, length in zip(batch["position_ids"], batch["lengths"].tolist(), strict=True):
+        starts = (positions[:length] == 0).nonzero().flatten().tolist()
+        found += [end - start for start, end in zip(starts, [*starts[1:], length], strict=True)]
+    return found
+
+
+def _unchanged(hidden: Tensor) -> Tensor:
+    return hidden
+
+
+@contextmanager
+def forward_of(model: Any, example: Example) -> Iterator[Forward]:
+    """The leanest forward pass that gives the plain loss of `example`, which is in force until the end."""
+    expected = _loss_of(model, Forward(), example)
+    by_sequence = model.device.type == "cpu" and model.config._attn_implementation == "sdpa"
+    wanted = Forward(_frozen_head(model), by_sequence)
+    for forward in dict.fromkeys((wanted, Forward(None, by_sequence), Forward())):
+        with packed_attention(model) if forward.by_sequence else nullcontext():
+            found = expected if forward == Forward() else _loss_of(model, forward, example)
+            if abs(found - expected) <= TOLERANCE.get(model.dtype, 1e-4) * abs(expected):
+                yield forward
+                return
+
+
+def _loss_of(model: Any, forward: Forward, example: Example) -> float:
+    features = block_features([example])
+    batch = {name: torch.tensor([values], device=model.device) for name, values in features.items()}
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        loss = forward.summed_loss(model, batch).item()
+    model.train(was_training)
+    return loss
+
+
+def _frozen_head(model: Any) -> nn.Linear | None:
+    head = model.get_output_embeddings()
+    if type(head) is not nn.Linear or head.bias is not None or head.weight.requires_grad:
+        return None
+    if any(getattr(model.config, name, None) not in (None, 1, 1.0) for name in AFTER_THE_HEAD):
+        return None
+    # DeepSpeed's ZeRO-3 leaves a rank only its part of a weight outside of the layer's own forward pass.
+    return None if hasattr(head.weight, "ds_id") else head
+
+
+def prove_packing(model: Any, forward: Forward, first: Example, second: Example) -> None:
+    """Show that in a block of two examples the second cannot see the first; MathreasonError if it does.
+
+    The first example's tokens are exchanged for others. With the block-diagonal mask their weight in the
+    second example's attention is exactly zero, so its logits stay the same.
+    """
+    features = block_features([first, second])
+    other = [(token + 1) % model.config.vocab_size for token in first.ids]
+    positions = torch.tensor([features["position_ids"]], device=model.device)
+    logits = []
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        for ids in (features["input_ids"], other + second.ids):
+            logits.append(
+                model(
+                    input_ids=torch.tensor([ids], device=model.device),
+                    position_ids=positions,
+                    use_cache=False,
+                    logits_to_keep=torch.arange(len(first.ids), len(ids), device=model.device),
+                    **forward.keywords(positions),
+                ).logits.float()
+            )
+    model.train(was_training)
+    difference = (logits[0] - logits[1]).abs().max().item()
+    if not difference <= 1e-4 * max(1.0, logits[0].abs().max().item()):
+        raise MathreasonError(
+            f"packing is not safe with this model and attention '{model.config._attn_implementation}': "
+            f"examples of one block see each other (logits differ by {difference:.3g}). "
+            "Set training.packing: false."
+        )

@@ -1,0 +1,112 @@
+"""Processes that train together: who this one is, and what they tell each other.
+
+    torchrun --nproc-per-node 2 -m mathreason train jobs/mistral_7b.yaml
+
+Each process is a rank. Rank 0 alone prepares data, writes and speaks; the others compute. torchrun says
+who is who in RANK and WORLD_SIZE. Without it there is one rank, and nothing here costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+PATIENCE = timedelta(hours=2)
+"""How long ranks wait for each other: rank 0 may be preparing data."""
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(os.environ.get("RANK", "0")) if world_size() > 1 else 0
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def join() -> None:
+    """Connect the ranks (gloo on CPUs, NCCL on GPUs), once, before the first barrier."""
+    if world_size() == 1:
+        return
+    import torch
+    from accelerate import PartialState
+
+    if not torch.distributed.is_initialized():
+        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+
+
+def leave() -> None:
+    """Part from the other ranks: what follows is the work of one process."""
+    if joined():
+        import torch
+
+        torch.distributed.destroy_process_group()
+
+
+def joined() -> bool:
+    """Whether this process is connected to others, so that it must not end alone."""
+    if world_size() == 1:
+        return False
+    import torch
+
+    return bool(torch.distributed.is_initialized())
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world_size() > 1:
+        import torch
+
+        torch.distributed.barrier()
+
+
+def gathered(values: Sequence[float]) -> list[list[float]]:
+    """`values` of each rank, which all have the same number of them."""
+    if world_size() == 1:
+        return [list(values)]
+    import torch
+
+    device = "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+    mine = torch.tensor(values, dtype=torch.float64, device=device)
+    everyone = [torch.empty_like(mine) for _ in range(world_size())]
+    torch.distributed.all_gather(everyone, mine)
+    return [each.tolist() for each in everyone]
+
+
+def largest_of_ranks(value: float) -> float:
+    """The largest `value` of any rank."""
+    return max(values[0] for values in gathered([value]))
+
+
+def gathered_names(names: list[str]) -> list[str]:
+    """The `names` of all ranks, one after the other."""
+    if world_size() == 1:
+        return names
+    import torch
+
+    everyone: list[list[str]] = [[] for _ in range(world_size())]
+    torch.distributed.all_gather_object(everyone, names)
+    return [name for each in everyone for name in each]
+
+
+def average_gradients(model: Any) -> None:
+    """Replace each gradient by its mean over the ranks; one message for each dtype."""
+    if world_size() == 1:
+        return
+    import torch
+
+    by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in by_dtype.values():
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= world_size()
+        for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))

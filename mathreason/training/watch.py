@@ -1,0 +1,78 @@
+"""What is looked at after each optimizer step: progress, learning at all, a request to stop.
+
+A callback of the transformers Trainer; `MathTrainer` makes one and asks it nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from mathreason.errors import MathreasonError
+
+if TYPE_CHECKING:
+    from mathreason.training.trainer import MathTrainer
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Shows progress, validates at the last step, stops when asked, and checks that the adapter learns."""
+
+    def __init__(self, trainer: MathTrainer) -> None:
+        self.advance: Callable[[int], None] = lambda _: None
+        self.unlogged: tuple[float, int] | None = None  # of the checkpoint that training goes on from
+        self._trainer = trainer
+        self._checked = False
+        self._step_began = 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        del args, state, control
+        self._step_began = time.monotonic()
+        self._trainer.times.skip()
+        if self.unlogged is not None:
+            self._trainer.begin_logging(*self.unlogged)
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        del args, state, control
+        self._trainer.times.mark("other")
+
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        del args, state, control
+        self._trainer.times.mark("optimizer")
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
+    ) -> None:
+        self._trainer.times.step_done()
+        self.advance(1)
+        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+            control.should_evaluate = True
+        # Warm-up gives the first step a learning rate of 0, so the second is the first that must show.
+        if state.global_step >= 2 and not self._checked:
+            self._checked = True
+            prove_learning(others["model"])
+        if (
+            self._trainer.must_stop(time.monotonic() - self._step_began)
+            and state.global_step < state.max_steps
+        ):
+            control.should_save = control.should_training_stop = True
+        self._step_began = time.monotonic()
+
+
+def prove_learning(model: Any) -> None:
+    """Raise MathreasonError when a LoRA-B matrix, which starts at zero, still is: no gradient reaches it."""
+    dead = [
+        name
+        for name, parameter in model.named_parameters()
+        if "lora_B" in name and parameter.requires_grad and not parameter.detach().any()
+    ]
+    if dead:
+        raise MathreasonError(f"no gradient reaches {len(dead)} adapter layers, such as {dead[0]}")

@@ -1,0 +1,132 @@
+"""The lean forward pass gives the plain loss and gradients, and gives way where it would not."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+
+from mathreason.data.packing import IGNORED, block_features
+from mathreason.data.prompts import Example
+from mathreason.errors import MathreasonError
+from mathreason.training.forward import Forward, forward_of, prove_packing
+
+SHAPE = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+EXAMPLES = [
+    Example(ids=[3, 8, 20, 41, 7, 2], prompt_tokens=2),
+    Example(ids=[5, 9, 33, 2], prompt_tokens=3),
+    Example(ids=[11, 17, 18, 19, 21, 50, 2], prompt_tokens=4),
+]
+
+
+def adapted(targets: list[str] | None = None, model: Any = None) -> Any:
+    torch.manual_seed(4)
+    model = model or LlamaForCausalLM(LlamaConfig(**SHAPE))
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets or ["q_proj", "v_proj", "down_proj"])
+    model = get_peft_model(model, config)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return model.train()
+
+
+def batch_of(examples: list[Example]) -> dict[str, torch.Tensor]:
+    return {name: torch.tensor([values]) for name, values in block_features(examples).items()}
+
+
+def gradients(model: Any) -> list[torch.Tensor]:
+    found = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+    model.zero_grad()
+    return found
+
+
+def test_loss_and_gradients_are_those_of_each_example_alone() -> None:
+    model = adapted()
+    reference = copy.deepcopy(model)
+    plain = sum(Forward().summed_loss(reference, batch_of([example])) for example in EXAMPLES)
+    plain.backward()  # type: ignore[union-attr]
+    with forward_of(model, EXAMPLES[0]) as forward:
+        assert forward.by_sequence
+        assert forward.head is not None
+        loss = forward.summed_loss(model, batch_of(EXAMPLES))
+        loss.backward()
+    torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-5)
+    for one, other in zip(gradients(model), gradients(reference), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+def test_afterwards_the_model_gives_logits_again() -> None:
+    model = adapted()
+    ids = torch.tensor([EXAMPLES[2].ids])
+    before = model.eval()(input_ids=ids, use_cache=False).logits
+    with forward_of(model, EXAMPLES[0]) as forward:
+        forward.summed_loss(model, batch_of(EXAMPLES))
+    assert torch.equal(model(input_ids=ids, use_cache=False).logits, before)
+
+
+def test_an_error_in_the_forward_pass_leaves_the_head_as_it_was() -> None:
+    model = adapted()
+    with forward_of(model, EXAMPLES[0]) as forward, pytest.raises(IndexError):
+        forward.summed_loss(model, batch_of([Example(ids=[70, 80], prompt_tokens=1)]))
+    assert "forward" not in vars(model.get_output_embeddings())
+
+
+def test_a_head_with_an_adapter_is_left_to_the_model() -> None:
+    model = adapted(["q_proj", "lm_head"])
+    with forward_of(model, EXAMPLES[0]) as forward:
+        assert forward.head is None
+        assert forward.by_sequence
+        forward.summed_loss(model, batch_of(EXAMPLES)).backward()
+    assert all(grad.any() for grad in gradients(model))
+
+
+def test_capped_logits_are_left_to_the_model() -> None:
+    config = Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=0.5, sliding_window=64)
+    model = adapted(["q_proj"], Gemma2ForCausalLM(config))
+    plain = Forward().summed_loss(model, batch_of([EXAMPLES[2]])).item()
+    with forward_of(model, EXAMPLES[0]) as forward:
+        assert forward.head is None
+        assert forward.summed_loss(model, batch_of([EXAMPLES[2]])).item() == pytest.approx(plain, rel=1e-3)
+
+
+def test_eager_attention_keeps_the_models_own_mask() -> None:
+    model = adapted(None, LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation="eager")))
+    with forward_of(model, EXAMPLES[0]) as forward:
+        assert not forward.by_sequence
+        assert forward.head is not None
+        assert forward.keywords(torch.tensor([[0, 1, 0]])) == {}
+
+
+def test_rows_of_different_labels_count_only_their_own() -> None:
+    model = adapted()
+    one, other = batch_of([EXAMPLES[0]]), batch_of([EXAMPLES[2]])
+    short = other["input_ids"].shape[1] - one["input_ids"].shape[1]
+    padded = {
+        "input_ids": torch.nn.functional.pad(one["input_ids"], (0, short)),
+        "labels": torch.nn.functional.pad(one["labels"], (0, short), value=IGNORED),
+        "position_ids": torch.cat([one["position_ids"], torch.arange(short)[None]], dim=1),
+    }
+    both = {name: torch.cat([padded[name], other[name]]) for name in padded}
+    expected = sum(Forward().summed_loss(model, batch_of([e])) for e in (EXAMPLES[0], EXAMPLES[2]))
+    for head in (None, model.get_output_embeddings()):
+        found = Forward(head).summed_loss(model, both)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_packing_is_proven_and_a_leak_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = adapted()
+    with forward_of(model, EXAMPLES[0]) as forward:
+        prove_packing(model, forward, *EXAMPLES[:2])
+        leaky = Forward(forward.head, by_sequence=True)
+        monkeypatch.setattr(Forward, "keywords", lambda _, ids: {"sequence_lengths": [ids.shape[1]]})
+        with pytest.raises(MathreasonError, match="see each other"):
+            prove_packing(model, leaky, *EXAMPLES[:2])
