@@ -22,8 +22,13 @@ _MUST_AGREE = {"max_new_tokens": None, "stop": None, "temperature": 0.0, "top_p"
 """Settings that decide what a response can be, with what an evaluation means that does not name them."""
 
 
-def require_comparable(benchmark: str, base: Evaluation, tuned: Evaluation) -> None:
-    """Raise InputError unless both evaluations asked the same items in the same way."""
+def require_comparable(
+    benchmark: str, base: Evaluation, tuned: Evaluation, same_prompts: bool = True
+) -> None:
+    """Raise InputError unless both evaluations asked the same items in the same way.
+
+    `same_prompts` is False where the prompt is what is being compared.
+    """
     where = f"{benchmark}: {base.path} and {tuned.path} cannot be compared:"
     advice = "evaluate both again with the same job"
     if base.summary.get("items_sha256") != tuned.summary.get("items_sha256"):
@@ -31,7 +36,7 @@ def require_comparable(benchmark: str, base: Evaluation, tuned: Evaluation) -> N
     for before, after in zip(base.first, tuned.first, strict=False):
         if (before.index, before.id) != (after.index, after.id):
             raise InputError(f"{where} item {before.id} stands against {after.id}; {advice}")
-        if before.prompt_sha256 != after.prompt_sha256:
+        if same_prompts and before.prompt_sha256 != after.prompt_sha256:
             raise InputError(f"{where} the prompts of item {before.id} differ; {advice}")
         if before.group != after.group:
             raise InputError(f"{where} item {before.id} is in another group; {advice}")

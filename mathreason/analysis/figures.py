@@ -9,7 +9,7 @@ figure serves light, dark and print; a chart without data says "Nothing to draw 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
@@ -161,6 +161,49 @@ def _upright_bar(side: str, accuracy: Interval, x: float, width: float, plot: _P
     )
 
 
+def accuracy_by_variant(
+    results: Sequence[Mapping[str, Any]], reference: str, title: str = "Accuracy by variant"
+) -> str:
+    """Mean accuracy of each variant with its interval, and a dot for each seed; the axis is cut to fit."""
+    known = [result for result in results if result["accuracy"] is not None]
+    if not known:
+        return _svg(title, 0, [])
+    values = [result["accuracy"][end] for result in known for end in ("low", "high")]
+    values += [seed["accuracy"]["value"] for result in known for seed in result["seeds"]]
+    ticks = _ticks_between(min(values), max(values), 5)
+    plot = _Plot(14, WIDTH - 14, 0, 0)
+
+    def place(value: float) -> float:
+        return plot.x((value - ticks[0]) / (ticks[-1] - ticks[0]))
+
+    marks: list[str] = []
+    y = 4.0
+    for result in known:
+        name = f"{result['name']} (reference)" if result["name"] == reference else result["name"]
+        marks.append(_text(0, y + 13, _shorten(name, WIDTH - 70), "start"))
+        marks.append(_text(WIDTH, y + 13, percent(result["accuracy"]["value"]), "end"))
+        marks.append(_seeds_and_interval(result, y + 30, place))
+        y += 52
+    grid = [
+        _line(place(tick), 2, place(tick), y, "grid")
+        + _text(place(tick), y + 16, f"{100 * tick:g}%", "middle", "quiet")
+        for tick in ticks
+    ]
+    return _svg(title, y + 24, [*grid, *marks])
+
+
+def _seeds_and_interval(result: Mapping[str, Any], y: float, place: Callable[[float], float]) -> str:
+    accuracy = result["accuracy"]
+    low, high = place(accuracy["low"]), place(accuracy["high"])
+    dots = [place(seed["accuracy"]["value"]) for seed in result["seeds"]]
+    return (
+        _line(low, y, high, y, "whisker")
+        + "".join(_line(x, y - 4, x, y + 4, "whisker") for x in (low, high))
+        + _rect(place(accuracy["value"]) - 2, y - 7, 4, 14, "tuned")
+        + "".join(f'<circle class="fixed" cx="{x:.1f}" cy="{y + 12:.1f}" r="3.2"/>' for x in dots)
+    )
+
+
 def transition_bar(counts: Mapping[str, int]) -> str:
     """One bar of all items: right with both models, fixed, broken, right with neither."""
     words = {
@@ -282,6 +325,13 @@ def _ticks(high: float, wanted: int) -> list[float]:
     magnitude: float = 10.0 ** floor(log10(span / wanted))
     step = next(size * magnitude for size in (1, 2, 2.5, 5, 10) if size * magnitude * wanted >= span)
     return [round(step * number, 10) for number in range(ceil(span / step - 1e-9) + 1)]
+
+
+def _ticks_between(low: float, high: float, wanted: int) -> list[float]:
+    """About `wanted` round values from the last at or below `low` to the first at or above `high`."""
+    step = _ticks(max(high - low, 0.01), wanted)[1]
+    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
+    return [round(step * number, 10) for number in range(first, max(last, first + 1) + 1)]
 
 
 def _thin(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -17,6 +17,8 @@ from mathreason.cli.options import set_option
 def command(jobs: tuple[Path, ...], overrides: tuple[str, ...], schema: bool) -> None:
     """Check job files: every problem of every file, with its line. Takes under a second, loads no model.
 
+    Of a sweep every run is checked.
+
     Also says how small a difference between base and tuned each benchmark's items would show.
 
     \b
@@ -27,6 +29,7 @@ def command(jobs: tuple[Path, ...], overrides: tuple[str, ...], schema: bool) ->
     from mathreason.errors import InputError
     from mathreason.jobfile import load_job, run_id
     from mathreason.schema import job_schema
+    from mathreason.sweep import load_sweep
     from mathreason.validation import check_job, detectable
 
     if schema:
@@ -38,13 +41,16 @@ def command(jobs: tuple[Path, ...], overrides: tuple[str, ...], schema: bool) ->
     for path in jobs:
         try:
             job = load_job(path, list(overrides))
-            check_job(job, path)
+            sweep = load_sweep(path, list(overrides)) if job.sweep else None
+            for each in [run.job for run in sweep.runs] if sweep else [job]:
+                check_job(each, path)
         except InputError as error:
             failed = True
             for line in str(error).splitlines():
                 click.echo(f"Error: {line}", err=True)
         else:
-            click.echo(f"ok  {path}  run {run_id(job)}")
+            what = f"sweep {sweep.id}, {len(sweep.runs)} runs" if sweep else f"run {run_id(job)}"
+            click.echo(f"ok  {path}  {what}")
             for line in detectable(job):
                 click.echo(f"    {line}")
     if failed:

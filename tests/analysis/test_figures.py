@@ -41,6 +41,8 @@ EMPTY = [
     lambda: figures.accuracy_by_steps([]),
     lambda: figures.transition_bar({"both": 0, "fixed": 0, "broken": 0, "neither": 0}),
     lambda: figures.length_histogram({"base": [], "tuned": []}),
+    lambda: figures.accuracy_by_variant([], "r=8"),
+    lambda: figures.accuracy_by_variant([{"name": "r=8", "accuracy": None, "seeds": []}], "r=8"),
     lambda: figures.error_bars({"base": None, "tuned": None}),
     lambda: figures.error_bars({"base": {"truncated": 0}, "tuned": {"truncated": 0}}),
 ]
@@ -147,3 +149,31 @@ def test_every_mark_has_enough_contrast_to_the_page(scheme: int, background: str
     for name, colour in colours.items():
         light, dark = sorted((luminance(colour), luminance(background)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 3, name
+
+
+def variant(name: str, *correct: int, n: int = 100) -> dict[str, object]:
+    seeds = [{"seed": seed, "accuracy": accuracy(right, n)} for seed, right in enumerate(correct)]
+    return {"name": name, "accuracy": accuracy(sum(correct), n * len(correct)), "seeds": seeds}
+
+
+def test_variants_are_placed_on_an_axis_cut_to_what_is_shown() -> None:
+    svg = figures.accuracy_by_variant([variant("r=8", 40, 44, 42), variant("r=<16>", 50, 60)], "r=8")
+    ticks = [float(text[:-1]) for text in texts(svg) if text.endswith("%") and " " not in text]
+    assert (ticks[0], ticks[-1]) == (30, 70)
+    dots = marks(svg, "circle", "fixed")
+    places = [tick["x1"] for tick in marks(svg, "line", "grid")]
+    per_point = (places[-1] - places[0]) / 40
+    for dot, percent in zip(dots, (40, 44, 42, 50, 60), strict=True):
+        assert dot["cx"] == pytest.approx(places[0] + (percent - 30) * per_point, abs=0.1)
+    means = [mean["x"] + 2 for mean in marks(svg, "rect", "tuned")]
+    assert means == pytest.approx([places[0] + (each - 30) * per_point for each in (42, 55)], abs=0.1)
+    assert {"r=8 (reference)", "r=<16>", "42.0 %", "55.0 %"} <= set(texts(svg))
+
+
+@pytest.mark.parametrize("correct", [0, 1])
+def test_variants_that_are_all_alike_are_drawn_too(correct: int) -> None:
+    svg = figures.accuracy_by_variant([variant("a", correct, n=1)], "a")
+    assert len(marks(svg, "circle", "fixed")) == 1
+    huge = [variant(name, 99_990_000, n=100_000_000) for name in ("a", "b")]
+    for dot in marks(figures.accuracy_by_variant(huge, "a"), "circle", "fixed"):
+        assert 0 <= dot["cx"] <= figures.WIDTH

@@ -16,6 +16,8 @@ import pytest
 
 from mathreason.analysis.report import render_report
 from mathreason.analysis.report_graded import write_errors_page
+from mathreason.analysis.sweep_comparison import Trained, compare_variants
+from mathreason.analysis.sweep_page import render_sweep
 from mathreason.results import RunDir
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
@@ -261,3 +263,21 @@ def test_the_page_of_a_graded_file_is_drawn_too(look: Look, tmp_path: Path, widt
     assert found["title"] == "graded.jsonl: errors"
     assert HOSTILE in found["text"]
     assert found["marked"][:2] == ["1 + 1 = 3", "gives 2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (400, False)])
+def test_the_page_of_a_sweep_is_drawn_too(build_run: BuildRun, look: Look, width: int, dark: bool) -> None:
+    rates = {"r=8": 0.30, "r=16": 0.45, "a variant with a very long name " * 4: 0.32, HOSTILE: 0.2}
+    trained = []
+    for number, (variant, rate) in enumerate(rates.items()):
+        for seed in (1, 2, 3):
+            run = build_run("gsm8k", n=120, tuned_rate=rate + 0.04 * seed, name=f"run-{number}-{seed}")
+            trained.append(Trained(variant, {"lora.r": HOSTILE}, seed, run))
+    found = look(render_sweep(compare_variants("sweep", trained, "r=8")), width, dark)
+    assert_well_drawn(found, width)
+    assert [figure["title"] for figure in found["figures"]] == ["Accuracy by variant"]
+    assert found["figures"][0]["marks"] == 4 * (1 + 3)  # a mean and three seeds for each variant
+    assert (found["scripts"], found["images"], found["title"]) == (0, 0, "sweep: sweep")
+    assert "Better than r=8: r=16" in found["text"]
+    assert HOSTILE in found["text"]
