@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("compare", "Is the tuned model better? Paired statistics on the same items."),
     "report": ("report", "Write a run's report.html."),
     "grade": ("grade", "Grade a file of responses, or a run's saved ones; no model needed."),
+    "export": ("export", "Merge a run's adapter into its base model, with a model card."),
     "solve": ("solve", "Ask a trained run one question."),
     "validate": ("validate", "Check job files without loading anything."),
     "data": ("data", "Look at, audit or prefetch a job's training data."),
