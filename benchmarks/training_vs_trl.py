@@ -77,7 +77,13 @@ def write_job(folder: Path, model: Path, data_dir: Path, settings: dict[str, Any
         "name": "training-vs-trl",
         "model": {"name": str(model), "quantization": "none", "dtype": settings["dtype"]},
         "data": {
-            "mixture": [{"source": "jsonl", "path": str(data)}],
+            "mixture": [
+                {
+                    "source": "jsonl",
+                    "path": str(data),
+                    "columns": {"question": "question", "solution": "solution", "answer": "answer"},
+                }
+            ],
             "max_length": settings["max_length"],
             "validation_fraction": 0,
             "on_contamination": "allow",
