@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,11 @@ def write_job(folder: Path, model: Path, data_dir: Path, settings: dict[str, Any
     return path
 
 
-def train_here(job: Path, folder: Path) -> dict[str, Any]:
+def train_here(job: Path, folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """What `mathreason train` took, from its own train.json and log.jsonl."""
+    changes = [word for override in overrides for word in ("--set", override)]
     subprocess.run(
-        [sys.executable, "-m", "mathreason", "train", str(job), "--results", str(folder)],
+        [sys.executable, "-m", "mathreason", "train", str(job), "--results", str(folder), *changes],
         check=True,
         stdout=sys.stderr,
     )
@@ -122,6 +124,7 @@ def train_here(job: Path, folder: Path) -> dict[str, Any]:
         "seconds_per_step": sum(train["step"]["seconds"].values()),
         "losses": [line["loss"] for line in log if "loss" in line],
         "peak_gib": train["memory"]["process"] / 2**30,
+        "memory": train["memory"],
         "step": train["step"],
         "run": str(run),
     }
@@ -147,14 +150,18 @@ def trl_python(cache: Path) -> Path:
     from importlib.metadata import version
 
     python = cache / "venv" / "bin" / "python"
-    asked = [str(python), "-c", "from importlib.metadata import version; print(version('trl'))"]
+    asked = [
+        str(python),
+        "-c",
+        "import bitsandbytes; from importlib.metadata import version as v; print(v('trl'))",
+    ]
     if (
         python.exists()
         and subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() == TRL
     ):
         return python
     venv.create(cache / "venv", with_pip=True)
-    same = ("transformers", "peft", "accelerate", "datasets")
+    same = ("transformers", "peft", "accelerate", "datasets", "bitsandbytes")
     torch_version = version("torch").partition("+")[0]
     for packages in ([f"torch=={torch_version}"], [f"trl=={TRL}", *(f"{p}=={version(p)}" for p in same)]):
         subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
@@ -197,7 +204,10 @@ def main(data_dir: Path, cache: Path, output: Path | None, modes: str, **setting
             "lora": LORA,
             "learning_rate": LEARNING_RATE,
         }
-        theirs = {mode: train_there(python, mode, asked) for mode in modes.split(",")}
+        theirs = {}
+        for mode in modes.split(","):
+            theirs[mode] = train_there(python, mode, asked)
+            click.echo(f"TRL {mode}: {theirs[mode]['seconds_per_step']:.2f} s a step", err=True)
     peak = matmul_flops(torch.device("cpu"), getattr(torch, settings["dtype"])) / 1e9
     facts = {**settings, "threads": torch.get_num_threads(), "matmul_gflops": peak, "supervised": supervised}
     click.echo(f"{json.dumps(facts)}\nstep: {json.dumps(ours['step'])}")

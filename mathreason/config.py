@@ -14,19 +14,46 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from mathreason.memory import bytes_of
 
 BUILTIN_SOURCES = ("gsm8k", "gsm_hard", "numinamath_qwq_cot", "generator")
 BUILTIN_BENCHMARKS = ("gsm8k", "gsm8k_platinum", "svamp", "asdiv", "gsm_hard", "math", "generator")
 EMBEDDED_MODEL = "embedded"
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-LATER_KEYS = (("lora", "use_rslora"), ("lora", "use_dora"))
+LATER_KEYS = (
+    ("lora", "use_rslora"),
+    ("lora", "use_dora"),
+    ("training", "approach"),
+    ("training", "select_by"),
+    ("training", "select_items"),
+    ("training", "exact_memory"),
+)
 """Section and key of what is newer than the first runs; at its default it leaves a run's id as it was."""
 
 INSTRUCTION = "Solve the problem step by step. End with a line that holds #### and the final answer."
 
+
+def _memory_size(value: str) -> str:
+    bytes_of(value)
+    return value
+
+
+PLACEMENT_KEYS = {"max_memory", "offload_folder"}
+"""Keys of `model` that say where weights are kept: they change no result, so nothing is named by them."""
+
 PositiveInt = Annotated[int, Field(ge=1)]
+MemorySize = Annotated[str, AfterValidator(_memory_size)]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -93,6 +120,35 @@ class ModelConfig(_Section):
     attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = Field(
         "auto", description="auto: flash_attention_2 on a GPU that has it installed, else sdpa."
     )
+    max_memory: dict[str, MemorySize] | None = Field(
+        None,
+        min_length=1,
+        description="Memory that unquantized weights may take, {cpu: 6GiB, 0: 20GiB} with GPUs by number; "
+        "what is over stays on disk.",
+    )
+    offload_folder: str | None = Field(
+        None,
+        description="Folder on a local disk for weights that cannot be used from the model's own files.",
+    )
+
+    @field_validator("max_memory", mode="before")
+    @classmethod
+    def _devices(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        for name in map(str, value):
+            if name != "cpu" and not name.isdigit():
+                raise ValueError(f"'{name}' is no memory; name 'cpu', or a GPU by its number, such as 0")
+        return {str(name): size for name, size in value.items()}
+
+    @model_validator(mode="after")
+    def _placeable(self) -> Self:
+        if self.max_memory is not None and self.quantization != "none":
+            raise ValueError(
+                "max_memory keeps a part of unquantized weights on disk, and nf4 quantizes all of them into "
+                "memory; set quantization: none, or leave max_memory out"
+            )
+        return self
 
 
 class DataConfig(_Section):
@@ -155,8 +211,12 @@ class TrainingConfig(_Section):
     max_steps: PositiveInt | None = Field(
         None, description="Stop after this many optimizer steps, whatever the epochs."
     )
-    micro_batch: PositiveInt = Field(1, description="Blocks in one forward pass.")
-    gradient_accumulation: PositiveInt = Field(8, description="Forward passes in one optimizer step.")
+    micro_batch: PositiveInt | Literal["auto"] = Field(
+        1, description="Blocks in one forward pass; auto: as many as memory allows."
+    )
+    gradient_accumulation: PositiveInt = Field(
+        8, description="Forward passes in one optimizer step; with micro_batch auto, blocks in one."
+    )
     learning_rate: Annotated[float, Field(gt=0)] = Field(1e-4, description="Peak learning rate.")
     scheduler: Literal["cosine", "linear", "constant_with_warmup"] = Field(
         "cosine", description="Learning rate schedule."
@@ -178,6 +238,33 @@ class TrainingConfig(_Section):
         50, description="Optimizer steps between checkpoints, each validated."
     )
     keep_last: PositiveInt = Field(2, description="Checkpoints kept beside the best one.")
+    approach: Literal["lora", "full"] = Field(
+        "lora", description="Train an adapter, or all weights of an unquantized model."
+    )
+    select_by: Literal["loss", "accuracy"] = Field(
+        "loss",
+        description="The best checkpoint has the lowest validation loss, or solves most validation problems.",
+    )
+    select_items: PositiveInt = Field(
+        100, description="select_by accuracy: how many validation problems each checkpoint answers."
+    )
+    exact_memory: bool = Field(
+        False,
+        description="On a CPU: hold no more memory than the tensors need, 5 to 50 % slower; "
+        "micro_batch auto always does.",
+    )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether memory is given back at once: asked for, or because all of it is to be used."""
+        return self.exact_memory or self.micro_batch == "auto"
+
+    @property
+    def rows(self) -> int:
+        """`micro_batch` as a number, which training puts in the place of auto before it begins."""
+        if self.micro_batch == "auto":
+            raise ValueError("micro_batch auto has not been chosen yet")
+        return self.micro_batch
 
 
 class BenchmarkConfig(_Section):
@@ -370,6 +457,22 @@ class JobConfig(_Section):
             )
         return value
 
+    @field_validator("training")
+    @classmethod
+    def _possible(cls, value: TrainingConfig, others: ValidationInfo) -> TrainingConfig:
+        model, data = others.data.get("model"), others.data.get("data")
+        if value.select_by == "accuracy" and data is not None and data.validation_fraction == 0:
+            raise ValueError(
+                "select_by accuracy needs held-out problems, but data.validation_fraction is 0; "
+                "set it above 0, or select_by: loss"
+            )
+        if value.approach == "full" and model is not None and model.quantization != "none":
+            raise ValueError(
+                "approach full trains the weights themselves, but nf4 keeps them rounded to 4 bits, which "
+                "take no gradient; set model.quantization: none, or approach: lora, which trains on nf4"
+            )
+        return value
+
     def identity(self) -> dict[str, Any]:
         """What makes two runs the same run: all that shapes the adapter.
 
@@ -377,8 +480,13 @@ class JobConfig(_Section):
         benchmarks stay in, because the training data was audited against them.
         """
         values = self.model_dump(mode="json", exclude={"output", "evaluation", "sweep"})
+        for key in PLACEMENT_KEYS:
+            del values["model"][key]
         for section, key in LATER_KEYS:
             if values[section][key] == type(getattr(self, section)).model_fields[key].default:
                 del values[section][key]
         benchmarks = [b.model_dump(mode="json") for b in self.evaluation.benchmarks]
+        if self.training.select_by == "accuracy":  # these decide which checkpoint solves most
+            chosen_with = self.evaluation.model_dump(mode="json", include={"max_new_tokens", "stop"})
+            values["selected_with"] = chosen_with
         return {**values, "audited_against": benchmarks}

@@ -10,18 +10,25 @@ replacement is said on screen and kept in `facts["fallbacks"]`.
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import logging
 import os
 import warnings
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mathreason import offload
 from mathreason.config import EMBEDDED_MODEL, ModelConfig
 from mathreason.errors import InputError, MathreasonError
+from mathreason.memory import available_bytes
+from mathreason.nf4 import in_pieces
 from mathreason.progress import Reporter
 from mathreason.results import file_sha256
+from mathreason.training import launch
 
 if TYPE_CHECKING:
     import torch
@@ -62,8 +69,11 @@ def quiet_libraries() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # placement is said here, in bytes
     # peft reads names that transformers is renaming; nothing a user could do about it.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"transformers\.")
+    # accelerate passes a setting on to torch under a name that torch is renaming.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"accelerate\.")
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
@@ -96,11 +106,13 @@ def load_model(config: ModelConfig, reporter: Reporter) -> LoadedModel:
     Raises InputError when it cannot be found or read, MathreasonError when weights are missing from it.
     """
     import torch
-    from transformers import AutoModelForCausalLM, GenerationConfig
+    from transformers import GenerationConfig
 
     tokenizer = load_tokenizer(config)
     fallbacks: list[str] = []
     device = _device()
+    divided = torch.distributed.is_initialized() and launch.current().zero == 3
+    home = torch.device("cpu") if divided else device  # DeepSpeed itself brings parts of it to the GPU
     dtype = _dtype(config, device, fallbacks)
     options: dict[str, Any] = {
         "attn_implementation": _attention(config, device, dtype, fallbacks),
@@ -109,23 +121,13 @@ def load_model(config: ModelConfig, reporter: Reporter) -> LoadedModel:
     quantized = _quantized(config, fallbacks)
     if quantized:
         options["quantization_config"] = _nf4(dtype)
-    if quantized or device.type == "cuda":
+    if config.max_memory is not None:
+        options["device_map"] = "auto"
+        options["max_memory"] = offload.limits(config.max_memory)
+    elif quantized or home.type == "cuda":
         options["device_map"] = {"": device.index if device.type == "cuda" else "cpu"}
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(
-            model_source(config),
-            revision=config.revision,
-            trust_remote_code=False,
-            use_safetensors=True,
-            output_loading_info=True,
-            **options,
-        )
-    except (OSError, ValueError) as error:
-        raise InputError(_cannot_load("model", config, error)) from error
-    if missing := sorted(info["missing_keys"]):
-        raise MathreasonError(
-            f"the weights of {config.name} lack {len(missing)} tensors, such as {missing[0]}"
-        )
+    _require_room(config, home, dtype, quantized)
+    model, placed = _from_files(config, home, options)
     # Sampling settings that a model ships with would otherwise fill in what generate() is not told.
     eos = model.generation_config.eos_token_id
     model.generation_config = GenerationConfig(eos_token_id=eos, bos_token_id=tokenizer.bos_token_id)
@@ -134,14 +136,76 @@ def load_model(config: ModelConfig, reporter: Reporter) -> LoadedModel:
     facts = {
         "name": config.name,
         "revision": config.revision,
-        "commit": getattr(model.config, "_commit_hash", None),
+        "commit": hub_commit(config),
         "dtype": str(dtype).removeprefix("torch."),
         "quantization": "nf4" if quantized else "none",
         "attention": model.config._attn_implementation,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "fallbacks": fallbacks,
     }
+    if placed:
+        facts |= {"placed": placed, "max_memory": config.max_memory}
+        reporter.note(
+            f"weights: {', '.join(f'{offload.gib(size)} {place}' for place, size in placed.items())}"
+        )
     return LoadedModel(model, tokenizer, facts)
+
+
+def _from_files(
+    config: ModelConfig, device: torch.device, options: dict[str, Any]
+) -> tuple[Any, dict[str, int]]:
+    """The model, and with `max_memory` the bytes of its weights by place."""
+    from transformers import AutoModelForCausalLM
+
+    with ExitStack() as stack:
+        folder = stack.enter_context(offload.scratch(config.offload_folder)) if config.max_memory else None
+        if "quantization_config" in options and device.type == "cpu":
+            stack.enter_context(in_pieces())
+        try:
+            model, info = AutoModelForCausalLM.from_pretrained(
+                model_source(config),
+                revision=config.revision,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
+                offload_folder=folder,
+                **options,
+            )
+        except (OSError, ValueError) as error:
+            raise InputError(_cannot_load("weights", config, error)) from error
+        if missing := sorted(info["missing_keys"]):
+            raise MathreasonError(
+                f"the weights of {config.name} lack {len(missing)} tensors, such as {missing[0]}"
+            )
+        if config.max_memory is None:
+            return model, {}
+        if device.type == "cpu":
+            return model, offload.map_weights(model, folder)
+        atexit.register(stack.pop_all().close)  # accelerate reads from it for as long as the model is used
+        return model, offload.placed(model)
+
+
+def _require_room(config: ModelConfig, device: torch.device, dtype: torch.dtype, quantized: bool) -> None:
+    """Raise MathreasonError when the weights do not fit, before a kernel ends the process for it."""
+    try:
+        tensors = offload.stored_tensors(offload.weight_files(model_source(config), config.revision))
+    except (OSError, ValueError) as error:
+        raise InputError(_cannot_load("weights", config, error)) from error
+    if config.max_memory is None:
+        offload.require_memory(config, tensors, dtype, quantized, available_bytes(device))
+    elif device.type == "cpu":
+        offload.require_placeable(config, tensors, dtype, available_bytes(device))
+
+
+def hub_commit(config: ModelConfig) -> str | None:
+    """Commit of a Hub model in the local cache, where loading has put it; None for a folder."""
+    from huggingface_hub import try_to_load_from_cache
+
+    source = model_source(config)
+    if Path(source).is_dir():
+        return None
+    path = try_to_load_from_cache(source, "config.json", revision=config.revision)
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def weights_sha256(config: ModelConfig) -> str | None:
@@ -151,7 +215,16 @@ def weights_sha256(config: ModelConfig) -> str | None:
         return None
     from mathreason.results import content_hash
 
-    return content_hash({p.name: file_sha256(p) for p in sorted(folder.glob("*.safetensors"))})
+    return content_hash(
+        {p.name: _sha256_once(p, p.stat().st_mtime_ns) for p in sorted(folder.glob("*.safetensors"))}
+    )
+
+
+@cache
+def _sha256_once(path: Path, changed_ns: int) -> str:
+    """Hash of a file, which at 14 GB takes long enough to keep for as long as the file is not changed."""
+    del changed_ns
+    return file_sha256(path)
 
 
 def planned_facts(config: ModelConfig) -> dict[str, str]:
@@ -210,6 +283,7 @@ def _quantized(config: ModelConfig, fallbacks: list[str]) -> bool:
 
 def _nf4(dtype: torch.dtype) -> Any:
     """4-bit NormalFloat with double quantization (Dettmers et al. 2023, QLoRA)."""
+    import torch
     from transformers import BitsAndBytesConfig
 
     return BitsAndBytesConfig(
@@ -217,15 +291,21 @@ def _nf4(dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=dtype,
+        # FSDP divides tensors of one dtype only, so there the 4-bit values are kept in the others'.
+        bnb_4bit_quant_storage=dtype if launch.current().fsdp else torch.uint8,
     )
 
 
 def _cannot_load(what: str, config: ModelConfig, error: Exception) -> str:
+    from mathreason.hub import missing_of_model
+
     reason = " ".join(str(error).split())[:400]
-    return (
-        f"the {what} of model '{config.name}' cannot be loaded: {reason} "
-        "(a Hub model must be in the local cache when there is no network)"
-    )
+    if lacking := missing_of_model(config):
+        return (
+            f"the {what} of model {config.name} cannot be loaded: {', '.join(lacking)} is not in the local "
+            "cache and cannot be fetched now; with network, `mathreason data prefetch JOB` fetches it"
+        )
+    return f"the {what} of model '{config.name}' cannot be loaded: {reason}"
 
 
 # -- adapters --------------------------------------------------------------------------------------
@@ -249,8 +329,9 @@ def apply_adapter(loaded: LoadedModel, adapter: Path) -> LoadedModel:
     from peft import PeftModel
 
     adapter_sha256(adapter)
+    options = offload.adapter_options(loaded.model, loaded.facts.get("max_memory"))
     try:
-        model = PeftModel.from_pretrained(loaded.model, str(adapter), is_trainable=False)
+        model = PeftModel.from_pretrained(loaded.model, str(adapter), is_trainable=False, **options)
     except (OSError, ValueError, RuntimeError) as error:
         raise MathreasonError(f"the adapter {adapter} does not fit the model: {error}") from error
     model.eval()
@@ -272,7 +353,7 @@ def _prove_loaded(model: Any, adapter: Path) -> None:
             "are in the file or in the model but not in both. Is it the adapter of another model?"
         )
     for name, tensor in on_disk.items():
-        if not torch.equal(tensor, in_model[name].to("cpu", tensor.dtype)):
+        if not torch.equal(tensor.to(in_model[name].dtype), in_model[name].cpu()):
             raise MathreasonError(f"the adapter {adapter} is not applied: tensor {name} was not loaded")
 
 
@@ -287,5 +368,6 @@ def _prove_effective(model: Any, tokenizer: PreTrainedTokenizerBase, adapter: Pa
     if torch.equal(on, off):
         raise MathreasonError(
             f"the adapter {adapter} changes nothing: the logits with and without it are equal. "
-            "It was not trained, or its layers are not those of this model."
+            "It was not trained (or too little to show in "
+            f"{str(model.dtype).removeprefix('torch.')}), or its layers are not those of this model."
         )

@@ -26,12 +26,13 @@ def solve(run: RunDir, question: str, base: bool = False) -> Solution:
     from mathreason.evaluation.extraction import extract
     from mathreason.evaluation.plan import sampling_of
     from mathreason.evaluation.transformers_engine import TransformersEngine
-    from mathreason.models import apply_adapter, load_model
+    from mathreason.models import load_model
+    from mathreason.tuned import apply_tuned
 
     job = load_job(run.job)
     loaded = load_model(job.model, Reporter())
     if not base:
-        loaded = apply_adapter(loaded, run.adapter)
+        loaded = apply_tuned(loaded, run)
     prompter = Prompter(job.prompt, loaded.tokenizer)
     prompt = prompter.prompt(question)
     sampling = replace(sampling_of(job.evaluation), temperature=0.0)

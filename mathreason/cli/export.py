@@ -24,7 +24,8 @@ def command(run: str, results: Path | None, output: Path | None, dtype: str) -> 
     """Merge RUN's adapter into its base model: a folder for transformers and vLLM, with a model card.
 
     The adapter is merged into 16-bit or 32-bit weights, also where it was trained on 4-bit ones, and the
-    merged model is compared with the adapter before the folder appears.
+    merged model is compared with the adapter and the base before the folder appears. After a later
+    evaluation of RUN the same call renews the card and leaves the weights as they are.
 
     \b
     Example:
@@ -43,7 +44,8 @@ def command(run: str, results: Path | None, output: Path | None, dtype: str) -> 
     check = manifest["check"]
     size = sum(file["bytes"] for file in manifest["files"].values())
     click.echo(
-        f"checked on {check['tokens']} tokens: logits within {check['largest_relative_difference']:.1e}, "
-        f"{check['same_next_token']} of {check['tokens']} next tokens equal"
+        f"checked on {check['tokens']} tokens: logits {check['difference']:.1e} from the adapter's and "
+        f"{check['distance_from_base']:.1e} from the base's, {check['same_next_token']} next tokens equal, "
+        f"{check['kept_in_weights']:.1%} of the adapter's change in the weights: {check['verdict']}"
     )
     click.echo(f"merged model: {folder} ({manifest['dtype']}, {size / 1e6:.1f} MB)")

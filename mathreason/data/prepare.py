@@ -16,6 +16,7 @@ from mathreason.config import JobConfig
 from mathreason.data.mixture import Mixture, build_mixture
 from mathreason.data.problem import Problem
 from mathreason.data.prompts import Prompter
+from mathreason.data.tokens import encode_all
 from mathreason.errors import MathreasonError
 from mathreason.progress import Reporter
 from mathreason.results import RunDir, file_sha256, read_json, read_jsonl, write_json, write_jsonl
@@ -39,7 +40,7 @@ def prepare_data(
     for part, problems in parts.items():
         write_jsonl(run.problems(part), (problem.to_dict() for problem in problems))
     document = {
-        **_describe(mixture, prompter),
+        **_describe(mixture, prompter, reporter),
         "seed": job.data.seed,
         "prompt_hash": prompter.hash,
         "hashes": {part: file_sha256(run.problems(part)) for part in PARTS},
@@ -71,11 +72,11 @@ def load_problems(run: RunDir, part: str) -> list[Problem]:
     return [Problem(**row) for _, row in read_jsonl(run.problems(part))]
 
 
-def _describe(mixture: Mixture, prompter: Prompter) -> dict[str, Any]:
+def _describe(mixture: Mixture, prompter: Prompter, reporter: Reporter) -> dict[str, Any]:
     parts = {"train": mixture.train, "validation": mixture.validation}
     tokens: dict[str, dict[str, int]] = {}
     for part, problems in parts.items():
-        examples = [prompter.encode(problem) for problem in problems]
+        examples = encode_all(problems, prompter, reporter)
         total = sum(len(example.ids) for example in examples)
         prompt = sum(example.prompt_tokens for example in examples)
         longest = max((len(example.ids) for example in examples), default=0)

@@ -94,6 +94,13 @@ class Prompter:
             }
         )
 
+    def tokenizer_identity(self) -> str:
+        """Hash of the tokenizer's own definition: vocabulary, rules and chat template."""
+        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        rules = backend.to_str() if backend is not None else sorted(self._tokenizer.get_vocab().items())
+        template = getattr(self._tokenizer, "chat_template", None)
+        return content_hash([type(self._tokenizer).__name__, self._tokenizer.name_or_path, rules, template])
+
     def prompt(self, question: str, position: int = 0) -> str:
         """The text the model sees before it answers `question`.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mathreason.config import JobConfig
+from mathreason.errors import InputError
 from mathreason.evaluation.engine import Engine
 from mathreason.evaluation.plan import Plan, sampling_of
 from mathreason.progress import Reporter
@@ -26,7 +27,8 @@ def open_engines(job: JobConfig, run: RunDir, reporter: Reporter) -> EngineFor:
 def _transformers(job: JobConfig, run: RunDir, reporter: Reporter) -> EngineFor:
     """One loaded model for both variants: the adapter is put on when the first tuned plan comes."""
     from mathreason.evaluation.transformers_engine import TransformersEngine
-    from mathreason.models import apply_adapter, load_model
+    from mathreason.models import load_model
+    from mathreason.tuned import apply_tuned
 
     loaded = load_model(job.model, reporter)
     adapted = False
@@ -34,7 +36,7 @@ def _transformers(job: JobConfig, run: RunDir, reporter: Reporter) -> EngineFor:
     def engine_for(plan: Plan) -> Engine:
         nonlocal loaded, adapted
         if plan.variant == "tuned" and not adapted:
-            loaded = apply_adapter(loaded, run.adapter)
+            loaded = apply_tuned(loaded, run)
             adapted = True
         settings = job.evaluation
         return TransformersEngine(loaded, sampling_of(settings), settings.batch_size, reporter)
@@ -67,6 +69,11 @@ def _vllm(job: JobConfig, run: RunDir, reporter: Reporter) -> EngineFor:
     from mathreason.evaluation.vllm_engine import VllmEngine
     from mathreason.models import model_source
 
+    if job.training.approach == "full":
+        raise InputError(
+            f"evaluation.engine vllm serves base and adapter from one model, and {run.path} is fine-tuned in "
+            f"full; use engine transformers, or serve {run.model} and use engine openai"
+        )
     engine = VllmEngine(
         model=model_source(job.model),
         revision=job.model.revision,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mathreason.config import BenchmarkConfig, EvaluationConfig, JobConfig
+from mathreason.config import PLACEMENT_KEYS, BenchmarkConfig, EvaluationConfig, JobConfig
 from mathreason.data.audit import Audit
 from mathreason.data.prepare import PARTS, load_problems
 from mathreason.data.problem import Problem
@@ -23,8 +23,9 @@ from mathreason.evaluation.engine import Request, Sampling
 from mathreason.evaluation.fewshot import evaluation_prompter
 from mathreason.evaluation.harness import HarnessTask, harness_task
 from mathreason.evaluation.openai_engine import identity as served_identity
-from mathreason.models import adapter_sha256, planned_facts, weights_sha256
+from mathreason.models import planned_facts, weights_sha256
 from mathreason.results import RunDir, content_hash, read_json
+from mathreason.tuned import tuned_path, tuned_sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -72,7 +73,7 @@ def plan_evaluation(
     items = choose_items(every_item, settings.limit, settings.seed)
     prompter = evaluation_prompter(job.prompt, settings, benchmark, tokenizer, data_dir)
     requests = _requests(items, every_item, prompter, settings)
-    adapter = _adapter(run) if variant == "tuned" else None
+    adapter = {"sha256": tuned_sha256(run), "path": tuned_path(run).name} if variant == "tuned" else None
     identity = {
         **_model_identity(job, variant),
         "adapter": adapter["sha256"] if adapter else None,
@@ -143,14 +144,10 @@ def _model_identity(job: JobConfig, variant: str) -> dict[str, Any]:
         name = server.model or job.model.name
         return {"served": served_identity(name, server.tuned_model, variant, server.endpoint)}
     return {
-        "model": job.model.model_dump(mode="json"),
+        "model": job.model.model_dump(mode="json", exclude=PLACEMENT_KEYS),
         "weights": weights_sha256(job.model),
         "computed": planned_facts(job.model),
     }
-
-
-def _adapter(run: RunDir) -> dict[str, str]:
-    return {"sha256": adapter_sha256(run.adapter), "path": run.adapter.name}
 
 
 def _prompt_match(job: JobConfig, run: RunDir, prompter: Prompter, variant: str) -> dict[str, Any]:

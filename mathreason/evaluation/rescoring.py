@@ -10,7 +10,6 @@ with them, `compare` refuses the pair, and the next call mends it. A second call
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,16 @@ from mathreason.evaluation.grading import Grader
 from mathreason.evaluation.harness import harness_task
 from mathreason.evaluation.summary import summarise
 from mathreason.jobfile import load_job
-from mathreason.results import RunDir, now, provenance_of, read_json, read_jsonl, write_json, write_jsonl
+from mathreason.results import (
+    RunDir,
+    now,
+    process_space,
+    provenance_of,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 from mathreason.session import job_provenance, status_of
 
 
@@ -57,7 +65,7 @@ def rescore_run(run: RunDir) -> list[Rescored]:
 
 def _refuse_running(run: RunDir) -> None:
     state = read_json(run.run)
-    here = (state.get("process") or {}).get("host") == socket.gethostname()
+    here = (state.get("process") or {}).get("host") == process_space()
     if here and status_of(state) == "running":
         raise InputError(
             f"process {state['process']['pid']} is working on {run.path}; wait for it or stop it"

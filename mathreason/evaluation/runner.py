@@ -30,6 +30,7 @@ from mathreason.results import (
     Shard,
     append_jsonl,
     content_hash,
+    is_torn,
     read_appended,
     read_json,
     write_json,
@@ -55,7 +56,8 @@ def evaluate(
     path.parent.mkdir(parents=True, exist_ok=True)
     set_aside(run, plan, reporter)
     own = run.shard(path, shard) if shard else path
-    _mend(own)
+    for path in (own, run.times_of(own)):
+        _mend(path)
     done = set(_rows(run, plan))
     others = {r.id for i, r in enumerate(plan.requests) if shard and not shard.holds(plan.item_of(i))}
     wanted = len(plan.requests) - len(others)
@@ -164,7 +166,7 @@ def _appended(path: Path) -> Iterable[dict[str, Any]]:
 
 def _mend(path: Path) -> None:
     """Cut a line that a kill tore off the end of `path`, before anything is appended to it."""
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
+    if is_torn(path):
         write_jsonl(path, read_appended(path))
 
 

@@ -34,6 +34,8 @@ MAX_BATCH = {"cpu": 32, "cuda": 256}
 MEMORY_SHARE = 0.6
 """Part of the free memory that slots may take."""
 PROMPTS_READ_TOGETHER = {"cpu": 1, "cuda": 8}
+READ_TOGETHER_WHEN_WEIGHTS_COST = 8
+"""On a CPU too, where a pass reads weights from disk or unpacks them from 4 bits, whatever it computes."""
 PROBE_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
 """Largest difference of probe logits relative to the largest logit: above rounding, below a wrong mask."""
 SHORTEST_PREFIX = 8
@@ -66,6 +68,9 @@ class TransformersEngine:
         self._reporter = reporter
         self._model.eval()
         self._kind: str = self._model.device.type
+        costly = "placed" in loaded.facts or loaded.facts["quantization"] != "none"
+        alone = PROMPTS_READ_TOGETHER.get(self._kind, 1)
+        self._read_together = max(alone, READ_TOGETHER_WHEN_WEIGHTS_COST) if costly else alone
         self._endings = Endings(self._tokenizer, self._model.generation_config.eos_token_id, sampling)
 
     def generate(self, requests: Sequence[Request], done: Collection[int] = ()) -> Iterator[Numbered]:
@@ -125,7 +130,7 @@ class TransformersEngine:
         """Fill the idle slots and take one step; what ended on the way is added to `finished`."""
         with torch.inference_mode(), slot_attention(self._model):
             while waiting and (idle := [row for row in range(slots.rows) if row not in growing]):
-                chosen = idle[: min(len(waiting), PROMPTS_READ_TOGETHER.get(self._kind, 1))]
+                chosen = idle[: min(len(waiting), self._read_together)]
                 for row in chosen:
                     growing[row] = self._begin(waiting.popleft())
                 prompts = [growing[row].request.prompt_ids[slots.shared :] for row in chosen]

@@ -15,10 +15,12 @@ The first step of a start is left out: it allocates, compiles and warms up.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 PHASES = ("data", "forward", "backward", "optimizer", "other")
 
@@ -66,35 +68,39 @@ class StepTimes:
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Multiplications of one token: in frozen layers, in trained layers, in a frozen head, in attention."""
+    """Multiplications of one token: in frozen and trained layers, in a frozen head, in attention."""
 
     frozen: int
     trained: int
     head: int
     attention: int
     """Times the square of a sequence's length: the two products of its causal half."""
+    frozen_at_loss: int = 0
+    trained_at_loss: int = 0
+    """Of `frozen` and `trained`, what is computed at supervised tokens only (`last_layer`)."""
 
     @classmethod
-    def of(cls, model: Any) -> Arithmetic:
-        """What the linear layers of a transformers model with or without an adapter multiply."""
+    def of(cls, model: Any, at_loss: Sequence[nn.Module] = ()) -> Arithmetic:
+        """What the linear layers of a transformers model with or without an adapter multiply.
+
+        The modules `at_loss` compute at supervised tokens only.
+        """
         head = model.get_output_embeddings()
-        frozen = trained = in_head = 0
-        for _, module in model.named_modules():
-            weight = getattr(module, "weight", None)
-            if not isinstance(module, torch.nn.Linear) or weight is None:
-                continue
-            size = module.in_features * module.out_features
-            if module is head and not weight.requires_grad:
-                in_head += size
-            elif weight.requires_grad:
-                trained += size
-            else:
-                frozen += size
+        in_head = 0 if head is None or head.weight.requires_grad else head.in_features * head.out_features
+        frozen, trained = _multiplications(model)
+        parts = [_multiplications(module) for module in at_loss]
         config = model.config.get_text_config()
         width = config.num_attention_heads * (
             getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         )
-        return cls(frozen, trained, in_head, config.num_hidden_layers * width)
+        return cls(
+            frozen - in_head,
+            trained,
+            in_head,
+            config.num_hidden_layers * width,
+            sum(part for part, _ in parts),
+            sum(part for _, part in parts),
+        )
 
     def flops(self, lengths: list[int], supervised: int, recomputed: bool) -> float:
         """Floating point operations to train on sequences of `lengths`, with a loss at `supervised` tokens.
@@ -104,9 +110,17 @@ class Arithmetic:
         (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, appendix B, adapted to frozen weights).
         """
         again = 1 if recomputed else 0
-        layers = self.frozen * (2 + again) + self.trained * (3 + again)
+        at_loss = self.frozen_at_loss * (2 + again) + self.trained_at_loss * (3 + again)
+        layers = self.frozen * (2 + again) + self.trained * (3 + again) - at_loss
         attention = self.attention * (3 + again) * sum(length**2 for length in lengths)
-        return 2.0 * (sum(lengths) * layers + supervised * self.head * 2 + attention)
+        return 2.0 * (sum(lengths) * layers + supervised * (at_loss + self.head * 2) + attention)
+
+
+def _multiplications(module: nn.Module) -> tuple[int, int]:
+    """Of one token in the linear layers of `module` with frozen and with trained weights."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    sizes = [(layer.in_features * layer.out_features, layer.weight.requires_grad) for layer in layers]
+    return sum(size for size, train in sizes if not train), sum(size for size, train in sizes if train)
 
 
 def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
@@ -124,7 +138,12 @@ def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def step_account(
-    model: Any, times: StepTimes, lengths: list[int], supervised: int, recomputed: bool
+    arithmetic: Arithmetic,
+    model: Any,
+    times: StepTimes,
+    lengths: list[int],
+    supervised: int,
+    recomputed: bool,
 ) -> dict[str, Any]:
     """For train.json: where a step's time goes, and its arithmetic beside the machine's matrix product.
 
@@ -133,7 +152,7 @@ def step_account(
     seconds = times.per_step()
     if not seconds:
         return {"measured_steps": 0}
-    flops = Arithmetic.of(model).flops(lengths, supervised, recomputed)
+    flops = arithmetic.flops(lengths, supervised, recomputed)
     rate = flops / times.steps / sum(seconds.values())
     possible = matmul_flops(model.device, model.dtype)
     return {

@@ -65,3 +65,17 @@ def packed_attention(model: Any) -> Iterator[None]:
         yield
     finally:
         base.set_attn_implementation(before)
+
+
+@contextmanager
+def own_attention(model: Any) -> Iterator[None]:
+    """Inside of `packed_attention`, the attention it stands in for (sdpa), to generate with."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    if base.config._attn_implementation != ATTENTION:
+        yield
+        return
+    base.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        base.set_attn_implementation(ATTENTION)

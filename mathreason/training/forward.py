@@ -4,9 +4,11 @@
         loss = forward.summed_loss(model, batch)      # batch: input_ids, labels, position_ids [rows, tokens]
 
 Everywhere: logits only before a label. With a frozen head: these logits in chunks, never all at once
-(`loss`). On a CPU: each sequence attended by itself (`attention`), and blocks of a micro-batch one after
-the other in a single row, without padding. What a model does not allow (a head that is trained or split
-over ranks, logits that are capped, attention of its own) is left out.
+(`loss`). On a CPU: each sequence attended by itself (`attention`) and the last layer only before a label
+(`last_layer`). There and with FlashAttention: blocks of a micro-batch one after the other in a single row,
+without padding, which is the only way in which FlashAttention keeps packed examples apart. What a
+model does not allow (a head that is trained or split over ranks, logits that are capped, attention of its
+own) is left out.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from mathreason.data.packing import IGNORED, block_features
 from mathreason.data.prompts import Example
 from mathreason.errors import MathreasonError
 from mathreason.training.attention import packed_attention
+from mathreason.training.last_layer import trimmable, trimmed
 from mathreason.training.loss import cross_entropy, linear_cross_entropy
 
 Batch = dict[str, Tensor]
@@ -45,12 +48,17 @@ class Forward:
 
     head: nn.Linear | None = None
     by_sequence: bool = False
+    at_loss: tuple[nn.Module, ...] = ()
+    """Modules of the last layer that compute only what the loss is read from."""
+    varlen: bool = False
+    """The model's own attention tells sequences apart by position ids, but only in a single row."""
 
     @property
     def facts(self) -> dict[str, str]:
         """For train.json."""
         return {
             "attention": "each sequence by itself" if self.by_sequence else "the model's, by position ids",
+            "last layer": "before labels only" if self.at_loss else "at all tokens",
             "loss": "in chunks of positions, frozen head" if self.head else "all supervised logits at once",
         }
 
@@ -62,7 +70,7 @@ class Forward:
         """
         if "attention_mask" in batch:
             raise MathreasonError("packed blocks and an attention mask exclude each other")
-        if self.by_sequence:
+        if self.by_sequence or self.varlen:
             batch = _in_one_row(batch)
         targets = batch["labels"][:, 1:]
         kept = (targets != IGNORED).any(dim=0).nonzero().squeeze(-1)
@@ -73,6 +81,7 @@ class Forward:
                 use_cache=False,
                 logits_to_keep=kept,
                 **self.keywords(batch["position_ids"]),
+                **({"supervised": kept} if self.at_loss else {}),
             ).logits
         wanted = targets[:, kept].flatten()
         supervised = (wanted != IGNORED).nonzero().squeeze(-1)
@@ -81,7 +90,8 @@ class Forward:
             output, wanted = output[supervised], wanted[supervised]
         if self.head is None:
             return cross_entropy(output, wanted)
-        return linear_cross_entropy(output, self.head.weight, wanted)
+        # Mixed precision hands hidden states out in float32, whatever the head's dtype.
+        return linear_cross_entropy(output.to(self.head.weight.dtype), self.head.weight, wanted)
 
     def keywords(self, position_ids: Tensor) -> dict[str, Any]:
         """What the attention layers need beside the position ids [rows, tokens]."""
@@ -131,15 +141,30 @@ def _unchanged(hidden: Tensor) -> Tensor:
 @contextmanager
 def forward_of(model: Any, example: Example) -> Iterator[Forward]:
     """The leanest forward pass that gives the plain loss of `example`, which is in force until the end."""
-    expected = _loss_of(model, Forward(), example)
-    by_sequence = model.device.type == "cpu" and model.config._attn_implementation == "sdpa"
-    wanted = Forward(_frozen_head(model), by_sequence)
-    for forward in dict.fromkeys((wanted, Forward(None, by_sequence), Forward())):
-        with packed_attention(model) if forward.by_sequence else nullcontext():
-            found = expected if forward == Forward() else _loss_of(model, forward, example)
+    attention = model.config._attn_implementation
+    plain = Forward(varlen=attention == "flash_attention_2")
+    expected = _loss_of(model, plain, example)
+    by_sequence = model.device.type == "cpu" and attention == "sdpa"
+    head, at_loss = _frozen_head(model), tuple(trimmable(model)) if by_sequence else ()
+    candidates = (
+        Forward(head, by_sequence, at_loss, plain.varlen),
+        Forward(head, by_sequence, varlen=plain.varlen),
+        Forward(None, by_sequence, varlen=plain.varlen),
+        plain,
+    )
+    for forward in dict.fromkeys(candidates):
+        with _in_force(model, forward):
+            found = expected if forward == plain else _loss_of(model, forward, example)
             if abs(found - expected) <= TOLERANCE.get(model.dtype, 1e-4) * abs(expected):
                 yield forward
                 return
+
+
+@contextmanager
+def _in_force(model: Any, forward: Forward) -> Iterator[None]:
+    attention = packed_attention(model) if forward.by_sequence else nullcontext()
+    with attention, trimmed(model) if forward.at_loss else nullcontext():
+        yield
 
 
 def _loss_of(model: Any, forward: Forward, example: Example) -> float:

@@ -48,7 +48,7 @@ class _LoraProduct(torch.autograd.Function):
         probability: float,
     ) -> Tensor:
         keep, factor = dropout_mask(x.shape, probability, x.device) if probability else (None, 1.0)
-        low = (x if keep is None else x * keep) @ down.to(x.dtype).t()
+        low = (x if keep is None else x * keep.to(x.dtype)) @ down.to(x.dtype).t()
         y = functional.linear(x, weight, bias).addmm_(low, up.to(x.dtype).t(), alpha=scale * factor)
         ctx.save_for_backward(x, weight, down, up, low, keep)
         ctx.scale = scale * factor
@@ -60,12 +60,12 @@ class _LoraProduct(torch.autograd.Function):
         slope = slopes[0]
         for_low = (slope @ up.to(x.dtype)).mul_(ctx.scale)
         for_up = (slope.t() @ low).mul_(ctx.scale)
-        for_down = for_low.t() @ (x if keep is None else x * keep)
+        for_down = for_low.t() @ (x if keep is None else x * keep.to(x.dtype))
         for_x = None
         if ctx.needs_input_grad[0]:
             for_x = for_low @ down.to(x.dtype)
             if keep is not None:
-                for_x *= keep
+                for_x *= keep.to(x.dtype)
             for_x.addmm_(slope, weight)
         return for_x, None, None, for_down.to(down.dtype), for_up.to(up.dtype), None, None
 

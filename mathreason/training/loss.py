@@ -30,8 +30,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part = slice(start, start + CHUNK)
             logits = (hidden[part] @ weight.t()).float()
             wanted = targets[part, None]
-            total += (torch.logsumexp(logits, dim=-1) - logits.gather(-1, wanted).squeeze(-1)).sum()
-            slope = torch.softmax(logits, dim=-1)
+            logarithms = torch.log_softmax(logits, dim=-1)
+            total -= logarithms.gather(-1, wanted).sum()
+            slope = logarithms.exp_()
             slope.scatter_add_(-1, wanted, slope.new_full(wanted.shape, -1.0))
             gradient[part] = slope.to(hidden.dtype) @ weight
         ctx.save_for_backward(gradient)

@@ -9,9 +9,12 @@ who is who in RANK and WORLD_SIZE. Without it there is one rank, and nothing her
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+
+from mathreason.training import launch
 
 PATIENCE = timedelta(hours=2)
 """How long ranks wait for each other: rank 0 may be preparing data."""
@@ -28,14 +31,54 @@ def world_size() -> int:
 
 
 def join() -> None:
-    """Connect the ranks (gloo on CPUs, NCCL on GPUs), once, before the first barrier."""
-    if world_size() == 1:
+    """Connect the ranks (gloo on CPUs, NCCL on GPUs), once, before the first barrier.
+
+    Raises `stopping.Stopped` when a stop is asked for while one of them has not come.
+    """
+    here = launch.current()
+    if here.processes == 1 and here.zero is None:
         return
     import torch
+
+    if torch.distributed.is_initialized():
+        return
+    on_cpu = not torch.cuda.is_available()
+    if on_cpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    _unless_stopped(lambda: _connect(on_cpu, here.zero is not None))
+    if not on_cpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # CUDA keeps it for each thread
+
+
+def _connect(on_cpu: bool, deepspeed: bool) -> None:
     from accelerate import PartialState
 
-    if not torch.distributed.is_initialized():
-        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    # accelerate takes a CPU group for DeepSpeed's only when it is not told that it is one.
+    backend = "gloo" if on_cpu and deepspeed else None
+    PartialState(cpu=on_cpu and not deepspeed, backend=backend, timeout=PATIENCE)
+
+
+def _unless_stopped(work: Callable[[], None]) -> None:
+    """`work`, which cannot be interrupted, in a thread; `Stopped` as soon as a stop is asked for."""
+    from mathreason.training import stopping
+
+    failed: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            work()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+        request = stopping.current()
+        if thread.is_alive() and request is not None and (code := request.code()):
+            raise request.obey(code)
+    if failed:
+        raise failed[0]
 
 
 def leave() -> None:
@@ -48,7 +91,7 @@ def leave() -> None:
 
 def joined() -> bool:
     """Whether this process is connected to others, so that it must not end alone."""
-    if world_size() == 1:
+    if world_size() == 1 and launch.current().zero is None:
         return False
     import torch
 

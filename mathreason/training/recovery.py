@@ -33,7 +33,7 @@ class Recovery:
     """
 
     def __init__(self, job: JobConfig, reporter: Reporter, fallbacks: list[str], sharded: bool) -> None:
-        self.micro_batch = job.training.micro_batch
+        self.micro_batch = job.training.rows
         self._job = job
         self._reporter = reporter
         self._fallbacks = fallbacks
@@ -71,12 +71,16 @@ class Recovery:
         if micro_batch >= self.micro_batch:
             return
         training = self._job.training
-        accumulation = training.gradient_accumulation * -(-training.micro_batch // micro_batch)
+        accumulation = training.gradient_accumulation * -(-training.rows // micro_batch)
         said = (
             f"memory ran out at micro-batch {self.micro_batch}; going on at micro-batch {micro_batch} and "
             f"gradient accumulation {accumulation}, the same global batch"
         )
         self.micro_batch = micro_batch
+        self.say(said)
+
+    def say(self, said: str) -> None:
+        """Warn, and keep it for train.json."""
         self._reporter.warn(said)
         self._fallbacks.append(said)
 
@@ -84,9 +88,7 @@ class Recovery:
         """Go on with the micro-batch of a checkpoint."""
         if micro_batch < self.micro_batch:
             self.micro_batch = micro_batch
-            said = f"micro-batch {micro_batch}, at which the run went on after memory ran out"
-            self._reporter.warn(said)
-            self._fallbacks.append(said)
+            self.say(f"micro-batch {micro_batch}, at which the run went on after memory ran out")
 
     def _hopeless(self) -> str:
         job = self._job

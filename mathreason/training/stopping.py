@@ -6,6 +6,10 @@
 
 A stop is asked for by a file named STOP in the run directory, by SIGTERM, SIGUSR1 or Ctrl-C, by a
 `--deadline`, or by the end time that Slurm says in SLURM_JOB_END_TIME. Signal handlers only set a flag.
+
+A batch job has a stop file of its own, which MATHREASON_STOP_FILE names: no signal crosses a container or
+srun, and of several jobs that work on a run only one may be meant. A process that stops, whatever the reason,
+leaves it in FILE.obeyed, so that the batch script can tell stopped from done.
 Training looks at it after each optimizer step and saves a checkpoint first (`agreed`: all ranks take the
 same decision); everything else asks at its own safe points. A stop is no failure: exit code 0.
 """
@@ -26,9 +30,11 @@ from types import FrameType
 from typing import Any
 
 from mathreason.errors import InputError
+from mathreason.results import write_text
 from mathreason.training.ranks import joined, largest_of_ranks, rank
 
 STOP_FILE = "STOP"
+OWN_STOP_FILE = "MATHREASON_STOP_FILE"
 SLURM_MARGIN_SECONDS = 10.0
 """What is left of a Slurm job's time for writing the status and ending, beside the measured checkpoint."""
 
@@ -40,9 +46,10 @@ REASONS = (
     "the deadline",
     "the end of the Slurm job's time",
     "a STOP file",
+    "the job's own stop file",
 )
 _BY_SIGNAL = {signal.SIGINT: 1, signal.SIGUSR1: 2, signal.SIGTERM: 3}
-_DEADLINE, _SLURM, _FILE = 4, 5, 6
+_DEADLINE, _SLURM, _FILE, _OWN_FILE = 4, 5, 6, 7
 
 _UNITS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?[dhms])+")
@@ -65,6 +72,8 @@ class StopRequest:
     def __init__(self, file: Path, deadline: float | None, consume: bool) -> None:
         self.margin = 0.0
         self._file = file
+        own = os.environ.get(OWN_STOP_FILE)
+        self._own_file = Path(own) if own else None
         self._deadline = deadline
         self._slurm = _slurm_end()
         self._consume = consume
@@ -83,13 +92,16 @@ class StopRequest:
         """Index into `REASONS` of why to stop now; 0 is not to."""
         if self._signal:
             return self._signal
-        if rank() != 0:  # the clocks and the file system's views of ranks differ; rank 0's count
+        # The clocks and the file system's views of ranks differ; once they are connected rank 0's count.
+        if rank() != 0 and joined():
             return 0
         soon = time.time() + self.margin
         if self._deadline is not None and soon >= self._deadline:
             return _DEADLINE
         if self._slurm is not None and soon + SLURM_MARGIN_SECONDS >= self._slurm:
             return _SLURM
+        if self._own_file is not None and self._own_file.exists():
+            return _OWN_FILE
         return _FILE if self._file.exists() else 0
 
     def obey(self, code: int) -> Stopped:
@@ -120,6 +132,13 @@ def safe_point() -> None:
 def agreed(request: StopRequest | None) -> int:
     """`request.code()` as all ranks see it: a signal that reached any of them stops them all."""
     return int(largest_of_ranks(request.code() if request is not None else 0))
+
+
+def leave_word(stop: Stopped) -> None:
+    """Tell the batch job that this process belongs to, if any, why it stopped."""
+    own = os.environ.get(OWN_STOP_FILE)
+    if own and rank() == 0:
+        write_text(Path(f"{own}.obeyed"), f"{stop}\n")
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def storing(what: str, folder: Path) -> Iterator[None]:
         free = shutil.disk_usage(_existing(folder)).free / 1e6
         raise MathreasonError(
             f"cannot write {what} to {folder}: {os.strerror(number)} ({free:.1f} MB free there); "
-            f"{_ADVICE[number]}, and the same command goes on from the last complete checkpoint"
+            f"{_ADVICE[number]}, then give the same command again: what is complete is kept"
         ) from error
 
 

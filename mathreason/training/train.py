@@ -1,6 +1,6 @@
 """The training stage: prepared problems to the chosen adapter.
 
-    train(job, run, reporter)      # writes log.jsonl, checkpoints/, adapter/ and at last train.json
+    train(job, run, reporter, set_exam)      # log.jsonl, checkpoints/, adapter/ (or model/), then train.json
 
 A run whose train.json is there is done and not trained again. One that was interrupted goes on from its
 newest complete checkpoint and ends with the adapter an undisturbed run would have given.
@@ -13,19 +13,23 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathreason.config import JobConfig, LoraConfig
 from mathreason.data.packing import pack
 from mathreason.data.prepare import load_problems, verified_data
+from mathreason.data.problem import Problem
 from mathreason.data.prompts import Example, Prompter
+from mathreason.data.tokens import encode_all
 from mathreason.errors import InputError, MathreasonError
-from mathreason.models import ADAPTER_WEIGHTS, LoadedModel, adapter_sha256, load_model
+from mathreason.models import ADAPTER_WEIGHTS, LoadedModel, load_model, weights_sha256
 from mathreason.progress import Reporter
 from mathreason.results import (
     RunDir,
     fsync_directory,
+    is_torn,
     read_appended,
     read_json,
     to_json,
@@ -33,25 +37,32 @@ from mathreason.results import (
     write_jsonl,
     write_text,
 )
-from mathreason.training import checkpoints, ranks, stopping
+from mathreason.training import checkpoints, launch, ranks, stopping
+from mathreason.training.full import export_model, trainable
+from mathreason.training.selection import Exam, SetExam
 from mathreason.training.storage import storing
+from mathreason.tuned import tuned_path, tuned_sha256
 
 if TYPE_CHECKING:
     from mathreason.training.trainer import MathTrainer
 
 
-def train(job: JobConfig, run: RunDir, reporter: Reporter) -> dict[str, Any]:
+def train(job: JobConfig, run: RunDir, reporter: Reporter, set_exam: SetExam) -> dict[str, Any]:
     """train.json of the run, made now or found complete.
 
-    Raises `stopping.Stopped`, with a checkpoint saved, when this process was asked to stop.
+    With `select_by: accuracy` the exam of `set_exam` decides which checkpoint is kept. Raises
+    `stopping.Stopped`, with a checkpoint saved, when this process was asked to stop.
     """
     if run.train.is_file():
         document = read_json(run.train)
-        if adapter_sha256(run.adapter) != document["adapter_sha256"]:
-            raise MathreasonError(f"{run.adapter} is not the adapter that {run.train} describes")
+        if tuned_sha256(run) != document.get(_hash_key(job)):
+            raise MathreasonError(f"{tuned_path(run)} is not what {run.train} describes")
         return document
+    from mathreason.training.summary import describe
+
     data = verified_data(run)
     started = time.monotonic()
+    base_weights = weights_sha256(job.model) if ranks.rank() == 0 else None
     loaded = load_model(job.model, reporter)
     prompter = Prompter(job.prompt, loaded.tokenizer)
     if prompter.hash != data["prompt_hash"]:
@@ -60,17 +71,22 @@ def train(job: JobConfig, run: RunDir, reporter: Reporter) -> dict[str, Any]:
             f"then {data['prompt_hash'][:12]}): the tokenizer or the template changed. Start a new run."
         )
     with ExitStack() as stack:  # the model attends in its own way until training is over
-        trainer = _trainer(job, run, loaded, prompter, reporter, stack)
+        trainer = _trainer(job, run, loaded, prompter, reporter, set_exam, stack)
         resumed, seconds = _train(job, run, trainer, reporter)
     if ranks.rank() == 0:
         with storing("the adapter and train.json", run.path):
             step, best = _choose(trainer)
-            export_adapter(run.checkpoints / f"checkpoint-{step}", run.adapter)
+            checkpoint = run.checkpoints / f"checkpoint-{step}"
+            if job.training.approach == "full":
+                export_model(checkpoint, run.model, loaded)
+            else:
+                export_adapter(checkpoint, run.adapter)
             document = {
-                **_describe(job, trainer, loaded, seconds, resumed),
+                **describe(job, trainer, loaded, seconds, resumed),
                 "best": best,
                 "prompt_hash": prompter.hash,
-                "adapter_sha256": adapter_sha256(run.adapter),
+                _hash_key(job): tuned_sha256(run),
+                "base_weights": base_weights,
                 "wall_seconds": round(time.monotonic() - started, 2),
             }
             write_json(run.train, document)
@@ -111,26 +127,34 @@ def _trainer(
     loaded: LoadedModel,
     prompter: Prompter,
     reporter: Reporter,
+    set_exam: SetExam,
     stack: ExitStack,
 ) -> MathTrainer:
     from transformers import set_seed
 
-    from mathreason.training.forward import forward_of, prove_packing
+    from mathreason.training.batches import Blocks, Collator
+    from mathreason.training.forward import Forward, forward_of, prove_packing
     from mathreason.training.lora import make_lean
     from mathreason.training.recovery import Recovery
-    from mathreason.training.trainer import Blocks, Collator, MathTrainer
+    from mathreason.training.trainer import MathTrainer
 
     training = job.training
     _require_positions(loaded, job.data.max_length)
     problems = {part: list(load_problems(run, part)) for part in ("train", "validation")}
-    examples = {part: [prompter.encode(p) for p in items] for part, items in problems.items()}
+    examples = {part: encode_all(items, prompter, reporter) for part, items in problems.items()}
     blocks = {part: _blocks(job, items) for part, items in examples.items()}
     set_seed(training.seed)
-    model = add_lora(loaded.model, job.lora)
-    make_lean(model)
-    forward = stack.enter_context(forward_of(model, examples["train"][0]))
-    if training.packing and len(examples["train"]) > 1:
-        prove_packing(model, forward, *examples["train"][:2])
+    full = training.approach == "full"
+    model = trainable(loaded.model) if full else add_lora(loaded.model, job.lora)
+    here = launch.current()
+    if here.in_parts:  # then only the layers' own forward passes bring their weights together
+        forward = Forward()
+    else:
+        make_lean(model)
+        forward = stack.enter_context(forward_of(model, examples["train"][0]))
+    proof = partial(prove_packing, model, forward, *examples["train"][:2])
+    if training.packing and len(examples["train"]) > 1 and not here.in_parts:
+        proof()
     datasets = {
         part: Blocks(examples[part], blocks[part], [problem.id for problem in problems[part]])
         for part in blocks
@@ -139,8 +163,9 @@ def _trainer(
     trainer = MathTrainer(
         run=run,
         keep_last=training.keep_last,
-        recovery=Recovery(job, reporter, loaded.facts["fallbacks"], is_sharded()),
+        recovery=Recovery(job, reporter, loaded.facts["fallbacks"], here.engine),
         forward=forward,
+        exam=_exam(job, LoadedModel(model, loaded.tokenizer, loaded.facts), problems["validation"], set_exam),
         model=model,
         args=_arguments(job, run, loaded, optimizer, len(blocks["train"]), bool(blocks["validation"])),
         train_dataset=datasets["train"],
@@ -148,13 +173,20 @@ def _trainer(
         data_collator=Collator(loaded.tokenizer.pad_token_id),
     )
     filled = sum(len(e.ids) for e in examples["train"]) / (len(blocks["train"]) * job.data.max_length)
+    if training.packing and len(examples["train"]) > 1 and here.in_parts:
+        trainer.watch.proof = proof
     reporter.note(f"{len(examples['train'])} examples in {len(blocks['train'])} blocks, {filled:.1%} full")
     return trainer
 
 
-def is_sharded() -> bool:
-    """Whether a launcher asks for parameters in parts on the ranks (DeepSpeed, FSDP)."""
-    return any(os.environ.get(f"ACCELERATE_USE_{name}") == "true" for name in ("DEEPSPEED", "FSDP"))
+def _exam(job: JobConfig, loaded: LoadedModel, problems: list[Problem], set_exam: SetExam) -> Exam | None:
+    if job.training.select_by == "loss":
+        return None
+    return set_exam(loaded, problems)
+
+
+def _hash_key(job: JobConfig) -> str:
+    return "model_sha256" if job.training.approach == "full" else "adapter_sha256"
 
 
 def _require_positions(loaded: LoadedModel, max_length: int) -> None:
@@ -195,13 +227,16 @@ def add_lora(model: Any, config: LoraConfig) -> Any:
         # inference only: after one validation no gradient would pass through them, without an error.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-    return get_peft_model(model, adapter)
+    # ZeRO-3 and FSDP cannot divide an adapter of another dtype than the weights'.
+    return get_peft_model(model, adapter, autocast_adapter_dtype=not launch.current().in_parts)
 
 
 def _optimizer(job: JobConfig, reporter: Reporter, loaded: LoadedModel) -> str:
     wanted = job.training.optimizer
-    if wanted == "paged_adamw_32bit" and loaded.model.device.type != "cuda":
-        said = "optimizer: paged_adamw_32bit needs a GPU; using adamw_torch"
+    divided = launch.current().zero is not None
+    if wanted == "paged_adamw_32bit" and (divided or loaded.facts["device"] == "cpu"):
+        why = "is not for states that DeepSpeed divides" if divided else "needs a GPU"
+        said = f"optimizer: paged_adamw_32bit {why}; using adamw_torch"
         reporter.warn(said)
         loaded.facts["fallbacks"].append(said)
         return "adamw_torch"
@@ -213,11 +248,14 @@ def _arguments(
 ) -> Any:
     from transformers import TrainingArguments
 
-    training = job.training
+    training, here = job.training, launch.current()
+    on_cpu = loaded.facts["device"] == "cpu"
+    # ZeRO-3 has taken the weights away again when another kind of checkpointing looks at them.
+    checkpointing = {"use_reentrant": here.zero == 3}
     return TrainingArguments(
         output_dir=str(run.checkpoints),
-        per_device_train_batch_size=training.micro_batch,
-        per_device_eval_batch_size=training.micro_batch,
+        per_device_train_batch_size=training.rows,
+        per_device_eval_batch_size=training.rows,
         gradient_accumulation_steps=accumulation_of_rank(job),
         max_steps=total_steps(job, blocks),
         learning_rate=training.learning_rate,
@@ -228,9 +266,11 @@ def _arguments(
         optim=optimizer,
         bf16=loaded.facts["dtype"] == "bfloat16",
         fp16=loaded.facts["dtype"] == "float16",
-        use_cpu=loaded.model.device.type == "cpu",
+        # accelerate leaves DeepSpeed out where it is told to use the CPU; it finds that out by itself.
+        use_cpu=on_cpu and here.zero is None,
+        ddp_backend="gloo" if on_cpu and here.zero is not None else None,
         activation_checkpointing=training.gradient_checkpointing,
-        activation_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
+        activation_checkpointing_kwargs=checkpointing if training.gradient_checkpointing else None,
         logging_steps=training.logging_steps,
         logging_nan_inf_filter=False,  # a loss that is no number must be seen
         eval_strategy="steps" if validated else "no",
@@ -270,7 +310,7 @@ def total_steps(job: JobConfig, blocks: int) -> int:
     training = job.training
     if training.max_steps is not None:
         return training.max_steps
-    micro_batches = -(-blocks // training.micro_batch)
+    micro_batches = -(-blocks // training.rows)
     per_epoch = -(-micro_batches // training.gradient_accumulation)
     return max(1, round(per_epoch * training.epochs))
 
@@ -292,7 +332,7 @@ def _clear(run: RunDir, reporter: Reporter) -> None:
     shutil.rmtree(run.checkpoints / checkpoints.WRITING, ignore_errors=True)
     step = checkpoints.step_of(complete[-1]) if complete else 0
     logged = read_appended(run.log)
-    if any(line["step"] > step for line in logged):
+    if is_torn(run.log) or any(line["step"] > step for line in logged):
         write_jsonl(run.log, [line for line in logged if line["step"] <= step])
 
 
@@ -302,7 +342,7 @@ def _choose(trainer: MathTrainer) -> tuple[int, dict[str, Any]]:
     if best is None:
         step = trainer.state.global_step
         return step, {"step": step, "loss": None, "why": "last step; there is no validation split"}
-    return best[0], {"step": best[0], "loss": best[1], "why": "lowest validation loss"}
+    return best.step, best.to_dict()
 
 
 def export_adapter(checkpoint: Path, adapter: Path) -> None:
@@ -326,64 +366,3 @@ def export_adapter(checkpoint: Path, adapter: Path) -> None:
         shutil.rmtree(adapter)
     temporary.rename(adapter)
     fsync_directory(adapter.parent)
-
-
-def _describe(
-    job: JobConfig, trainer: MathTrainer, loaded: LoadedModel, seconds: float, resumed_from: int | None
-) -> dict[str, Any]:
-    history = trainer.state.log_history
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    busy = max(seconds - trainer.aside_seconds, 1e-9)
-    memory = peak_memory()
-    parameters = [(p.numel(), p.requires_grad) for p in trainer.model.parameters()]
-    return {
-        "status": "done",
-        "model": loaded.facts,
-        "steps": trainer.state.global_step,
-        "epochs": round(float(trainer.state.epoch or 0.0), 4),
-        "loss": {"first": losses[0] if losses else None, "last": losses[-1] if losses else None},
-        "validation": [
-            {"step": e["step"], "loss": e["validation_loss"]} for e in history if "validation_loss" in e
-        ],
-        "resumed_from": resumed_from,
-        "processes": ranks.world_size(),
-        "micro_batch": trainer.recovery.micro_batch,
-        "measured": "since the last start, without validation and checkpoints",
-        "total_tokens": trainer.tokens,
-        "supervised_tokens": trainer.supervised_tokens,
-        "total_tokens_per_second": round(trainer.tokens / busy, 1) if trainer.tokens else None,
-        "supervised_tokens_per_second": round(trainer.supervised_tokens / busy, 1)
-        if trainer.tokens
-        else None,
-        "step": {**_step_account(trainer), "forward": trainer.forward.facts},
-        "peak_memory_bytes": memory.get("gpu_allocated", memory["process"]),
-        "memory": memory,
-        "train_seconds": round(seconds, 2),
-        "trainable_parameters": sum(n for n, trainable in parameters if trainable),
-        "frozen_parameters": sum(n for n, trainable in parameters if not trainable),
-        "learning_rate": job.training.learning_rate,
-        "seed": job.training.seed,
-        "fallbacks": loaded.facts["fallbacks"],
-    }
-
-
-def _step_account(trainer: MathTrainer) -> dict[str, Any]:
-    from mathreason.training.accounting import step_account
-
-    supervised = round(trainer.supervised_tokens * sum(trainer.lengths) / max(1, trainer.tokens))
-    recomputed = bool(trainer.args.activation_checkpointing)
-    return step_account(trainer.model, trainer.times, trainer.lengths, supervised, recomputed)
-
-
-def peak_memory() -> dict[str, int]:
-    """Peak bytes: of the allocator on the GPU, and resident in this process."""
-    import resource
-
-    import torch
-
-    # ru_maxrss is in KiB on Linux (getrusage(2)).
-    peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
-    if torch.cuda.is_available():
-        peaks["gpu_allocated"] = torch.cuda.max_memory_allocated()
-        peaks["gpu_reserved"] = torch.cuda.max_memory_reserved()
-    return peaks

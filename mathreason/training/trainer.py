@@ -12,24 +12,26 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Subset
 from transformers import PrinterCallback, Trainer, TrainerControl
 
-from mathreason.data.packing import IGNORED, block_features
-from mathreason.data.prompts import Example
-from mathreason.errors import MathreasonError
-from mathreason.results import RunDir, append_jsonl, now, to_json, write_text
-from mathreason.training import checkpoints, ranks, stopping
+from mathreason.data.packing import IGNORED
+from mathreason.errors import InputError, MathreasonError
+from mathreason.results import RunDir, Shard, append_jsonl, now, to_json, write_text
+from mathreason.training import checkpoints, launch, ranks, selection, stopping
 from mathreason.training.accounting import StepTimes
+from mathreason.training.attention import own_attention
+from mathreason.training.batches import labelled
 from mathreason.training.divergence import Trend
 from mathreason.training.forward import Forward, sequence_lengths
 from mathreason.training.recovery import Batch, Recovery, StepStart
+from mathreason.training.selection import Choice, Exam, undisturbed_chance
+from mathreason.training.shares import fill_up, is_filler
 from mathreason.training.storage import storing
 from mathreason.training.watch import Watch
 
@@ -39,52 +41,6 @@ SHOWN_IDS = 8
 """Problem ids in a message; log.jsonl has all of them."""
 
 
-class Blocks(Dataset[dict[str, list[int]]]):
-    """Packed blocks as features; `blocks` holds indices into `examples`, whose problems are `ids`."""
-
-    def __init__(
-        self, examples: Sequence[Example], blocks: Sequence[Sequence[int]], ids: Sequence[str] = ()
-    ) -> None:
-        self._examples = examples
-        self._blocks = blocks
-        self._ids = ids or [f"example {number}" for number in range(len(examples))]
-
-    def __len__(self) -> int:
-        return len(self._blocks)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        features = block_features([self._examples[i] for i in self._blocks[index]])
-        return {**features, "block": [index]}
-
-    def ids(self, index: int) -> list[str]:
-        """Ids of the problems in a block."""
-        return [self._ids[i] for i in self._blocks[index]]
-
-
-class Collator:
-    """Rows of one micro-batch, padded on the right to the longest.
-
-    The padding is a sequence of its own (its position ids start at 0) without labels, and there is no
-    attention mask: the model derives the block-diagonal mask from the position ids only when
-    `attention_mask` is None and `use_cache` is False.
-    """
-
-    def __init__(self, pad_id: int) -> None:
-        self._pad_id = pad_id
-
-    def __call__(self, rows: list[dict[str, list[int]]]) -> Batch:
-        length = max(len(row["input_ids"]) for row in rows)
-        batch: dict[str, list[list[int]]] = {"input_ids": [], "labels": [], "position_ids": []}
-        for row in rows:
-            short = length - len(row["input_ids"])
-            batch["input_ids"].append(row["input_ids"] + [self._pad_id] * short)
-            batch["labels"].append(row["labels"] + [IGNORED] * short)
-            batch["position_ids"].append(row["position_ids"] + list(range(short)))
-        tensors = {name: torch.tensor(values, dtype=torch.long) for name, values in batch.items()}
-        lengths = torch.tensor([len(row["input_ids"]) for row in rows])
-        return {**tensors, "lengths": lengths, "blocks": torch.tensor([row["block"][0] for row in rows])}
-
-
 class MathTrainer(Trainer):  # type: ignore[misc]
     """Trainer for completion-only loss on packed blocks, with atomic checkpoints and log.jsonl."""
 
@@ -92,10 +48,17 @@ class MathTrainer(Trainer):  # type: ignore[misc]
     control: TrainerControl
 
     def __init__(
-        self, run: RunDir, keep_last: int, recovery: Recovery, forward: Forward, **arguments: Any
+        self,
+        run: RunDir,
+        keep_last: int,
+        recovery: Recovery,
+        forward: Forward,
+        exam: Exam | None = None,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.forward = forward
+        self.exam = exam
         self.times = StepTimes(self.args.device)
         self.lengths: list[int] = []  # of the sequences of the steps that `times` measured
         self.model_accepts_loss_kwargs = True  # asks for num_items_in_batch; the loss is computed here
@@ -103,6 +66,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self.keep_last = keep_last
         self.tokens = 0
         self.supervised_tokens = 0
+        self._unlogged_tokens = 0  # supervised, of all ranks, since the last line of the log
         self.aside_seconds = 0.0  # validation and checkpoints, which are no training throughput
         self.recovery = recovery
         self.trend = Trend()
@@ -128,6 +92,9 @@ class MathTrainer(Trainer):  # type: ignore[misc]
                 "the loss needs the number of supervised tokens of the whole optimizer step"
             )
         self.times.mark("other")
+        if ranks.world_size() > 1 and is_filler(inputs):
+            # A label that does not count: the pass goes through all layers, and its gradient is zero.
+            return self.forward.summed_loss(model, labelled(inputs)) * 0.0
         loss = self.forward.summed_loss(model, inputs) / num_items_in_batch
         self.times.mark("forward")
         # The gradients of ranks are averaged, and num_items_in_batch counts the tokens of all ranks.
@@ -140,20 +107,31 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         ignore_keys: list[str] | None = None,  # noqa: ARG002 - the Trainer's signature
         metric_key_prefix: str = "eval",  # noqa: ARG002
     ) -> dict[str, float]:
-        """Validation loss: the mean over all supervised tokens of all ranks, not a mean of batch means."""
+        """Validation loss: the mean over all supervised tokens of all ranks, not a mean of batch means.
+
+        With an exam also how many held-out problems the model solves. Where that is stopped, nothing of the
+        validation is kept; it is made up for when training goes on (`make_up_validation`).
+        """
         started = time.monotonic()
         self.times.mark("other")
         total, tokens = 0.0, 0
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
-        own = Subset(dataset, range(self.args.process_index, len(dataset), self.args.world_size))
+        size, world = self.args.per_device_eval_batch_size, self.args.world_size
+        # Every rank takes as many passes: where parameters are in parts, a pass needs all of them.
+        even = range(self.args.process_index, -(-len(dataset) // (size * world)) * size * world, world)
         self.model.eval()
-        for batch in DataLoader(own, self.args.per_device_eval_batch_size, collate_fn=self.data_collator):
+        for batch in DataLoader(Subset(dataset, even), size, collate_fn=self.data_collator):
             total += self.recovery.attempt(lambda batch=batch: self._validate(batch), lambda: None)  # type: ignore[misc]
             tokens += int((batch["labels"] != IGNORED).sum())
         total, tokens = (sum(values) for values in zip(*ranks.gathered([total, tokens]), strict=True))
-        metrics = {"validation_loss": total / tokens}
+        solved = self._examine()
         self.aside_seconds += time.monotonic() - started
         self.times.skip()
+        if solved is None:
+            self.control.should_evaluate = False
+            self.control.should_save = self.control.should_training_stop = True
+            return {}
+        metrics = {"validation_loss": total / tokens, **solved}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -162,8 +140,49 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         total = 0.0
         for piece in self.recovery.pieces(batch):
             with torch.no_grad(), self.compute_loss_context_manager():
-                total += self.forward.summed_loss(self.model, self._prepare_inputs(piece)).item()
+                loss = self.forward.summed_loss(self.model, self._prepare_inputs(labelled(piece))).item()
+            total += 0.0 if is_filler(piece) else loss
         return total
+
+    def _examine(self) -> dict[str, float] | None:
+        """Held-out problems solved, each rank answering its share; None when it was asked to stop.
+
+        Not after the last step: there nothing of the training is left to be done later.
+        """
+        if self.exam is None:
+            return {}
+        share = Shard(self.args.process_index + 1, self.args.world_size)
+        request = stopping.current() if self.state.global_step < self.state.max_steps else None
+        with undisturbed_chance(), own_attention(self.model):
+            mine = self.exam.correct(share, lambda: request is not None and request.code() != 0)
+        everyone = [int(value) for (value,) in ranks.gathered([-1 if mine is None else mine])]
+        if min(everyone) < 0:
+            self.stop_code = stopping.agreed(request)
+            return None
+        correct = sum(everyone)
+        return {
+            selection.CORRECT: correct,
+            selection.ITEMS: self.exam.items,
+            "validation_accuracy": correct / self.exam.items,
+        }
+
+    def make_up_validation(self) -> None:
+        """Validate the checkpoint that training goes on from, where a stop had kept it from that."""
+        step, request = self.state.global_step, stopping.current()
+        due = self.exam is not None and step > 0 and step % self.args.eval_steps == 0
+        if not due or any(found["step"] == step for found in selection.validations(self.state.log_history)):
+            return
+        with undisturbed_chance():
+            done = self.evaluate()
+        if not done and request is not None:
+            raise request.obey(self.stop_code)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The blocks in the order of a single process, dealt to the ranks (`shares`)."""
+        loader: DataLoader[Any] = super().get_train_dataloader()
+        if self.args.world_size > 1:
+            fill_up(loader, self.args.per_device_train_batch_size, self.args.world_size)
+        return loader
 
     def get_batch_samples(
         self, epoch_iterator: Any, num_batches: int, device: torch.device
@@ -209,19 +228,22 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             ranks.average_gradients(model)
         # The running loss begins anew after each line of the log; what the step added to it is its loss.
         mine = (self._tr_loss - self._start.running_loss + loss).item()
-        everyone = ranks.gathered([mine, self.recovery.micro_batch])
-        self.recovery.shrink(int(min(micro_batch for _, micro_batch in everyone)))
-        lengths = [length for batch in self._step for length in sequence_lengths(batch)]
+        supervised = sum(int((batch["labels"] != IGNORED).sum()) for batch in self._step)
+        everyone = ranks.gathered([mine, self.recovery.micro_batch, supervised])
+        self.recovery.shrink(int(min(micro_batch for _, micro_batch, _ in everyone)))
+        self._unlogged_tokens += int(sum(tokens for _, _, tokens in everyone))
+        real = [batch for batch in self._step if not is_filler(batch)]
+        lengths = [length for batch in real for length in sequence_lengths(batch)]
         self.lengths = [*self.lengths, *lengths] if self.times.warm else []
         self.tokens += sum(lengths)
-        self.supervised_tokens += sum(int((batch["labels"] != IGNORED).sum()) for batch in self._step)
+        self.supervised_tokens += supervised
         step = self.state.global_step + 1
-        wrong = self.trend.note(step, sum(value for value, _ in everyone) / len(everyone), self._problem_ids)
+        wrong = self.trend.note(step, sum(value for value, *_ in everyone) / len(everyone), self._problem_ids)
         if wrong:
             self._diverged(step, wrong)
 
     def _problem_ids(self) -> list[str]:
-        blocks = [int(block) for batch in self._step for block in batch["blocks"]]
+        blocks = [int(block) for batch in self._step if not is_filler(batch) for block in batch["blocks"]]
         return ranks.gathered_names([name for block in blocks for name in self.train_dataset.ids(block)])
 
     def _diverged(self, step: int, wrong: str) -> None:
@@ -248,18 +270,16 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             )
         if self.is_world_process_zero() and ("loss" in logs or "validation_loss" in logs):
             line = {"step": self.state.global_step, "epoch": round(self.state.epoch or 0.0, 4), **logs}
+            if "loss" in logs:
+                line["supervised_tokens"], self._unlogged_tokens = self._unlogged_tokens, 0
             if "grad_norm" in line:
                 line["gradient_norm"] = line.pop("grad_norm")
             with storing("log.jsonl", self.run.path):
                 append_jsonl(self.run.log, [{**line, "time": now()}])
 
-    def best(self) -> tuple[int, float] | None:
-        """(step, validation loss) of the lowest validation loss so far; the earliest of equals."""
-        seen = [(e["validation_loss"], e["step"]) for e in self.state.log_history if "validation_loss" in e]
-        if not seen:
-            return None
-        loss, step = min(seen)
-        return step, loss
+    def best(self) -> Choice | None:
+        """The best checkpoint so far; None before the first validation."""
+        return selection.choose(self.state.log_history)
 
     def _get_output_dir(self, trial: Any) -> str:
         """Checkpoints are written beside their place and moved there when they are whole."""
@@ -290,18 +310,43 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             "unlogged_loss": sum(unlogged) / len(unlogged),
             "last_logged": self._globalstep_last_logged,
             "trend": self.trend.state(),
+            "processes": ranks.world_size(),
+            "distribution": launch.current().name,
         }
         write_text(written / STATE, to_json(state) + "\n")
         checkpoints.commit(written, self.run.checkpoints)
         best = self.best()
-        checkpoints.prune(self.run.checkpoints, self.keep_last, best[0] if best else None)
+        checkpoints.prune(self.run.checkpoints, self.keep_last, best.step if best else None)
 
     def restore(self, checkpoint: Path) -> None:
         """Take over what `STATE` of a checkpoint says; transformers restores the rest."""
         state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+        self._require_same_ranks(checkpoint, state)
         self.recovery.restore(state["micro_batch"])
         self.trend.restore(state["trend"])
         self.watch.unlogged = (state["unlogged_loss"], state["last_logged"])
+
+    def _require_same_ranks(self, checkpoint: Path, state: dict[str, Any]) -> None:
+        """Raise InputError where other ranks than these cannot go on; say what is lost where they can.
+
+        Plain ranks all hold the same, and each optimizer step sees the same blocks whatever their number:
+        only the random states of dropout are a rank's own. DeepSpeed and FSDP write parts.
+        """
+        here = launch.current()
+        then, kind = state.get("processes", here.processes), state.get("distribution", here.name)
+        if (then, kind) == (here.processes, here.name):
+            return
+        parts = "zero", "fsdp"
+        if kind.startswith(parts) or here.name.startswith(parts):
+            raise InputError(
+                f"{checkpoint} was written by {then} process(es) with distribution '{kind}', and these are "
+                f"{here.processes} with '{here.name}'; what DeepSpeed and FSDP write in parts only the same "
+                "can put together again. Go on with those, or start a new run."
+            )
+        self.recovery.say(
+            f"going on with {here.processes} process(es) from a checkpoint of {then}: same blocks, weights "
+            "and optimizer, but dropout draws other numbers than in an undisturbed run"
+        )
 
     def begin_logging(self, loss: float, last_logged: int) -> None:
         """Go on with the mean loss of the steps since the last line of the log."""

@@ -23,6 +23,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: MathTrainer) -> None:
         self.advance: Callable[[int], None] = lambda _: None
         self.unlogged: tuple[float, int] | None = None  # of the checkpoint that training goes on from
+        self.proof: Callable[[], None] | None = None  # that packing is safe, where only the engine can run
         self._trainer = trainer
         self._checked = False
         self._step_began = 0.0
@@ -31,10 +32,13 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         del args, state, control
-        self._step_began = time.monotonic()
         self._trainer.times.skip()
         if self.unlogged is not None:
             self._trainer.begin_logging(*self.unlogged)
+        if self.proof is not None:
+            self.proof()
+        self._trainer.make_up_validation()
+        self._step_began = time.monotonic()
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -72,7 +76,17 @@ def prove_learning(model: Any) -> None:
     dead = [
         name
         for name, parameter in model.named_parameters()
-        if "lora_B" in name and parameter.requires_grad and not parameter.detach().any()
+        if "lora_B" in name and parameter.requires_grad and not _whole(parameter).any()
     ]
     if dead:
         raise MathreasonError(f"no gradient reaches {len(dead)} adapter layers, such as {dead[0]}")
+
+
+def _whole(parameter: Any) -> Any:
+    """A parameter's values, of which ZeRO-3 leaves each rank a part. All ranks call it."""
+    if not hasattr(parameter, "ds_id"):
+        return parameter.detach()
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters([parameter]):
+        return parameter.detach().clone()

@@ -14,7 +14,7 @@ from mathreason.analysis.compare import compare_run
 from mathreason.cli.main import main
 from mathreason.errors import InputError
 from mathreason.evaluation.rescoring import rescore_run
-from mathreason.results import RunDir, read_appended, read_json, write_json, write_jsonl
+from mathreason.results import RunDir, process_space, read_appended, read_json, write_json, write_jsonl
 
 GRADING = {"extracted", "strategy", "correct", "lm_eval_strict", "lm_eval_flexible", "timed_out"}
 
@@ -144,12 +144,11 @@ def test_samples_that_are_gone_are_refused(run: RunDir) -> None:
 
 def test_a_run_that_is_being_worked_on_is_refused(run: RunDir) -> None:
     import os
-    import socket
 
     from mathreason.session import _born
 
     state = read_json(run.run)
-    process = {"host": socket.gethostname(), "pid": os.getppid(), "born": _born(os.getppid())}
+    process = {"host": process_space(), "pid": os.getppid(), "born": _born(os.getppid())}
     write_json(run.run, {**state, "status": "running", "process": process})
     with pytest.raises(InputError, match="is working on"):
         rescore_run(run)

@@ -17,10 +17,11 @@ from mathreason.data.prompts import Prompter
 from mathreason.models import load_model
 from mathreason.progress import Reporter
 from mathreason.results import RunDir, read_appended
+from mathreason.training.batches import Blocks, Collator
 from mathreason.training.forward import Forward
 from mathreason.training.recovery import Recovery
 from mathreason.training.train import _arguments, add_lora
-from mathreason.training.trainer import Blocks, Collator, MathTrainer
+from mathreason.training.trainer import MathTrainer
 
 WANTED, LENGTH = 32, 256
 

@@ -1,6 +1,7 @@
 """A step's time is shared out without a rest, and its arithmetic is what torch counts."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from mathreason.data.packing import block_features
 from mathreason.data.prompts import Example
 from mathreason.training.accounting import PHASES, Arithmetic, StepTimes, matmul_flops
 from mathreason.training.forward import Forward
+from mathreason.training.last_layer import trimmable, trimmed
 
 
 def test_all_time_but_the_skipped_is_shared_out() -> None:
@@ -45,7 +47,8 @@ def test_before_the_second_step_there_is_nothing_to_say() -> None:
 
 
 @pytest.mark.parametrize("recomputed", [False, True])
-def test_flops_are_those_torch_counts(recomputed: bool) -> None:
+@pytest.mark.parametrize("at_loss", [False, True])
+def test_flops_are_those_torch_counts(recomputed: bool, at_loss: bool) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=300,
@@ -65,10 +68,11 @@ def test_flops_are_those_torch_counts(recomputed: bool) -> None:
         model.enable_input_require_grads()
     example = Example(ids=[i % 300 for i in range(96)], prompt_tokens=40)
     batch = {name: torch.tensor([values]) for name, values in block_features([example]).items()}
-    with FlopCounterMode(display=False) as counter:
-        Forward().summed_loss(model, batch).backward()
+    modules = tuple(trimmable(model)) if at_loss else ()
+    with FlopCounterMode(display=False) as counter, trimmed(model) if at_loss else nullcontext():
+        Forward(at_loss=modules).summed_loss(model, batch).backward()
     counted = counter.get_total_flops()
-    arithmetic = Arithmetic.of(model)
+    arithmetic = Arithmetic.of(model, modules)
     # eager attention computes the whole square, of which half is masked
     whole_squares = replace(arithmetic, attention=2 * arithmetic.attention)
     # The first layer's projections need no gradient of their input: a few per cent of three layers.

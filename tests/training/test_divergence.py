@@ -17,11 +17,12 @@ from mathreason.errors import MathreasonError
 from mathreason.progress import Reporter
 from mathreason.results import RunDir, read_appended
 from mathreason.training import checkpoints
+from mathreason.training.batches import Blocks, Collator
 from mathreason.training.divergence import ENOUGH, FACTOR, PATIENCE, Trend
 from mathreason.training.forward import Forward
 from mathreason.training.recovery import Recovery
 from mathreason.training.train import _arguments, add_lora
-from mathreason.training.trainer import STATE, Blocks, Collator, MathTrainer
+from mathreason.training.trainer import STATE, MathTrainer
 
 
 def noted(trend: Trend, losses: list[float], start: int = 1) -> tuple[int, str] | None:

@@ -106,6 +106,22 @@ def test_eager_attention_keeps_the_models_own_mask() -> None:
         assert forward.keywords(torch.tensor([[0, 1, 0]])) == {}
 
 
+def test_attention_that_needs_a_single_row_gets_one() -> None:
+    model = adapted()
+    seen: list[torch.Size] = []
+    model.register_forward_pre_hook(lambda *args: seen.append(args[2]["input_ids"].shape), with_kwargs=True)
+    rows = [block_features(EXAMPLES[:2]), block_features(EXAMPLES[1:])]
+    longest = max(len(row["input_ids"]) for row in rows)
+    batch = {
+        name: torch.tensor([row[name] + [0] * (longest - len(row[name])) for row in rows]) for name in rows[0]
+    }
+    lengths = [len(row["input_ids"]) for row in rows]
+    found = Forward(varlen=True).summed_loss(model, {**batch, "lengths": torch.tensor(lengths)})
+    assert seen == [(1, sum(lengths))]
+    apart = [Forward().summed_loss(model, batch_of(part)) for part in (EXAMPLES[:2], EXAMPLES[1:])]
+    torch.testing.assert_close(found, apart[0] + apart[1], rtol=1e-4, atol=1e-4)
+
+
 def test_rows_of_different_labels_count_only_their_own() -> None:
     model = adapted()
     one, other = batch_of([EXAMPLES[0]]), batch_of([EXAMPLES[2]])

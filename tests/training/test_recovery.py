@@ -17,10 +17,11 @@ from mathreason.models import load_model
 from mathreason.progress import Reporter
 from mathreason.results import RunDir, read_appended
 from mathreason.training import checkpoints
+from mathreason.training.batches import Blocks, Collator
 from mathreason.training.forward import Forward
 from mathreason.training.recovery import Recovery
 from mathreason.training.train import _arguments, add_lora, total_steps
-from mathreason.training.trainer import Blocks, Collator, MathTrainer
+from mathreason.training.trainer import MathTrainer
 
 BLOCKS = 43  # an epoch ends with a step of 11 of 16 blocks: micro-batches of 8 and 3, or of 4, 4 and 3
 

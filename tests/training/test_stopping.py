@@ -33,6 +33,7 @@ from mathreason.training.stopping import (
     SLURM_MARGIN_SECONDS,
     Stopped,
     StopRequest,
+    leave_word,
     listening,
     parse_deadline,
     safe_point,
@@ -276,3 +277,37 @@ def test_a_wrong_deadline_is_bad_input_to_the_program(tmp_path: Path) -> None:
     done = run_program("train", path, "--results", tmp_path / "results", "--deadline", "soon")
     assert done.returncode == 2
     assert "--deadline soon" in done.stderr
+
+
+def test_stop_file_of_a_batch_job_stops_its_own_processes_and_learns_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "job-7"
+    monkeypatch.setenv("MATHREASON_STOP_FILE", str(own))
+    with listening(tmp_path / "STOP", None):
+        safe_point()
+    own.touch()
+    with pytest.raises(Stopped, match="the job's own stop file") as stop, listening(tmp_path / "STOP", None):
+        safe_point()
+    assert own.exists()  # the batch script's, and other processes of the job look at it too
+    leave_word(stop.value)
+    assert (tmp_path / "job-7.obeyed").read_text() == "the job's own stop file\n"
+    monkeypatch.delenv("MATHREASON_STOP_FILE")
+    with listening(tmp_path / "STOP", None):
+        safe_point()
+
+
+@pytest.mark.slow
+def test_a_line_that_a_full_disk_tore_is_dropped_by_the_next_start(job_file: Path, undisturbed: Path) -> None:
+    results = job_file.parent / "torn"
+    process = start("train", job_file, "--results", results, output=results.with_suffix(".txt"))
+    with cleared([process]):
+        wait_until(lambda: steps_logged(results) >= 3, process)
+        os.kill(process.pid, signal.SIGTERM)
+        assert ended(process) == 0
+    run = run_in(results)
+    assert run is not None
+    with run.log.open("a", encoding="utf-8") as file:
+        file.write('{"step": 51, "lo')
+    finish("train", job_file, results)
+    assert losses(results) == losses(undisturbed)

@@ -18,10 +18,11 @@ from mathreason.errors import InputError, MathreasonError
 from mathreason.progress import Reporter
 from mathreason.results import RunDir, read_appended
 from mathreason.training import checkpoints
+from mathreason.training.batches import Blocks, Collator
 from mathreason.training.forward import Forward, prove_packing
 from mathreason.training.recovery import Recovery
 from mathreason.training.train import _arguments, add_lora, total_steps
-from mathreason.training.trainer import Blocks, Collator, MathTrainer
+from mathreason.training.trainer import MathTrainer
 from mathreason.training.watch import prove_learning
 
 
