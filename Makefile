@@ -12,8 +12,9 @@ TORCH  := $(shell sed -n 's/^torch==//p' constraints.txt)
 quickstart: install
 	$(BIN)/mathreason run jobs/quickstart.yaml
 
+# Files are shared out over processes; a file stays in one, with what its tests have in common.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -37,17 +37,35 @@ def list_runs(root: Path) -> list[RunSummary]:
     """All runs under `root`, newest start first; a run that cannot be read is listed as such."""
     if not root.is_dir():
         raise InputError(f"there is no results folder {root}; give one with --results DIR")
-    with os.scandir(root) as entries:
-        folders = [Path(entry.path) for entry in entries if entry.is_dir()]
-    runs = [summarize(RunDir(folder)) for folder in folders if (folder / "run.json").is_file()]
+    runs = [summarize(run) for run in runs_in(root)]
     return sorted(runs, key=lambda run: (run.started_at, run.id), reverse=True)
 
 
+def _scores(run: RunDir) -> dict[str, Any]:
+    """The benchmarks of a run's comparison; none where there is none."""
+    for path in (run.scores, run.comparison):
+        try:
+            found: dict[str, Any] = read_json(path)["benchmarks"]
+        except InputError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+        else:
+            return found
+    return {}
+
+
+def runs_in(root: Path) -> list[RunDir]:
+    """The run directories of a results folder, in no order."""
+    with os.scandir(root) as entries:
+        found = [entry.path for entry in entries if os.path.isfile(f"{entry.path}/run.json")]  # noqa: PTH113
+    return [RunDir(Path(path)) for path in found]
+
+
 def summarize(run: RunDir) -> RunSummary:
-    """The state of one run, from run.json and comparison.json."""
+    """The state of one run, from run.json and scores.json."""
     try:
         state = read_json(run.run)
-        comparison = read_json(run.comparison) if run.comparison.is_file() else {}
+        scores = _scores(run)
     except InputError as error:
         return RunSummary(run.id, "unreadable", note=str(error))
     return RunSummary(
@@ -56,6 +74,6 @@ def summarize(run: RunDir) -> RunSummary:
         model=str(state.get("model", "")),
         stage=str(state.get("stage") or ""),
         started_at=str(state.get("started_at", "")),
-        scores=comparison.get("benchmarks", {}),
+        scores=scores,
         note=str(state.get("error", "")),
     )

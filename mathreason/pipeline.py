@@ -9,6 +9,7 @@ the same call after any interruption goes on where it stopped.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from mathreason.data.problem import Problem
 from mathreason.errors import InputError
 from mathreason.results import VARIANTS, Shard
 from mathreason.session import Session
-from mathreason.training import ranks
+from mathreason.training import launch, ranks
 
 if TYPE_CHECKING:
     from mathreason.evaluation.plan import Plan
@@ -46,9 +47,16 @@ def train_stage(session: Session) -> dict[str, Any]:
     """Data and training; returns train.json's content."""
     from mathreason.data.prepare import prepare_data
     from mathreason.data.prompts import Prompter
+    from mathreason.evaluation.held_out import set_exam
     from mathreason.models import load_tokenizer
+    from mathreason.training.allocator import bound_caches, exact_allocation
+    from mathreason.training.compatibility import Setting, require, this_machine
+    from mathreason.training.micro_batch import with_micro_batch
     from mathreason.training.train import train
 
+    if not session.run.train.is_file():
+        require(Setting(session.job, launch.current(), this_machine()), str(session.run.job))
+    bound_caches()
     ranks.join()
     with session.stage("data"):
         if ranks.rank() == 0:
@@ -56,8 +64,10 @@ def train_stage(session: Session) -> dict[str, Any]:
             items = {} if session.run.data.is_file() else benchmark_items(session.job, session.data_dir)
             prepare_data(session.job, session.run, items, prompter, session.data_dir, session.reporter)
         ranks.barrier()
-    with session.stage("train"):
-        result = train(session.job, session.run, session.reporter)
+    with session.stage("train"), exact_allocation() if session.job.training.is_exact else nullcontext():
+        job = with_micro_batch(session.job, session.run, session.reporter)
+        with launch.taken_over(session.run.id, job.model.offload_folder):
+            result = train(job, session.run, session.reporter, set_exam(job, session.reporter))
     ranks.leave()
     return result
 

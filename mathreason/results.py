@@ -2,10 +2,10 @@
 
     results/<run id>/
       job.yaml  run.json  data.json  data/{train,validation}.jsonl  train.json  log.jsonl  log.txt
-      checkpoints/  adapter/
+      checkpoints/  adapter/ (or model/ after full fine-tuning)
       evaluations/<benchmark>/<base|tuned>.json, <base|tuned>.samples.jsonl, <base|tuned>.times.jsonl
       shards/<i>-of-<n>.json, .txt           status and log of the processes that share an evaluation
-      comparison.json  report.html
+      comparison.json  scores.json  report.html
 
 A JSON file is written to a temporary name, fsynced and renamed, so a reader sees all of it or none
 (rename is the one commit that a network file system keeps). A JSON Lines file is only appended to; a
@@ -34,6 +34,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pydantic_core import from_json
 
 from mathreason import __version__
 from mathreason.errors import InputError, MathreasonError
@@ -117,6 +119,11 @@ class RunDir:
     def adapter(self) -> Path:
         return self.path / "adapter"
 
+    @property
+    def model(self) -> Path:
+        """Where full fine-tuning puts the whole model; such a run has no adapter."""
+        return self.path / "model"
+
     def evaluation(self, benchmark: str, variant: str) -> Path:
         return self.path / "evaluations" / benchmark / f"{variant}.json"
 
@@ -148,6 +155,11 @@ class RunDir:
     @property
     def comparison(self) -> Path:
         return self.path / "comparison.json"
+
+    @property
+    def scores(self) -> Path:
+        """What lists of runs show of the comparison."""
+        return self.path / "scores.json"
 
     @property
     def report(self) -> Path:
@@ -282,7 +294,7 @@ class JsonlAppender:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in `path`; InputError when it is missing, malformed or from a newer version."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = from_json(path.read_bytes(), cache_strings="keys")  # three times as fast as json's
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:
@@ -336,6 +348,15 @@ def read_appended(path: Path) -> list[dict[str, Any]]:
     return [_json_object(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
+def is_torn(path: Path) -> bool:
+    """Whether an appended file ends within a line, which the next writer has to drop."""
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
@@ -352,6 +373,23 @@ def content_hash(value: Any) -> str:
 
 
 # -- provenance ------------------------------------------------------------------------------------
+
+
+INITIAL_PID_NAMESPACE = 4026531836
+"""PROC_PID_INIT_INO of the kernel's proc_ns.h."""
+
+
+def process_space() -> str:
+    """Where a process id means something: the host, of a container its own part of it.
+
+    A container may have the name of its host (`docker run --network host`), but counts processes for itself.
+    """
+    try:
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        namespace = INITIAL_PID_NAMESPACE
+    own = "" if namespace == INITIAL_PID_NAMESPACE else f"-{namespace}"
+    return f"{socket.gethostname()}{own}"
 
 
 def now() -> str:
@@ -415,7 +453,7 @@ def git_revision() -> dict[str, Any] | None:
     An image built without its .git says its revision through MATHREASON_GIT_REVISION.
     """
     if revision := os.environ.get("MATHREASON_GIT_REVISION"):
-        return {"commit": revision, "dirty": False}
+        return {"commit": revision.removesuffix("-dirty"), "dirty": revision.endswith("-dirty")}
     root = Path(__file__).resolve().parent.parent
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None

@@ -15,7 +15,6 @@ Processes that share an evaluation (shards) each keep a status and a log of thei
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -33,6 +32,7 @@ from mathreason.results import (
     content_hash,
     make_directory,
     now,
+    process_space,
     provenance_of,
     read_json,
     write_json,
@@ -93,7 +93,8 @@ def resolve(target: str, overrides: list[str], results: Path | None, data_dir: P
         return Target(job, RunDir(root / run_id(job)), data_dir)
     run = RunDir(folder).require()
     job = load_job(run.job, overrides)
-    if _training_identity(job) != _training_identity(load_job(run.job)):
+    trained = run.train.is_file()
+    if _training_identity(job, trained) != _training_identity(load_job(run.job), trained):
         raise InputError(
             f"--set changes what {run.path} was trained with, so it would be another run. "
             "On a run directory only evaluation.* can be set; for the rest give a job file."
@@ -116,8 +117,9 @@ def results_root(results: Path | None) -> Path:
     return results or Path(os.environ.get("MATHREASON_RESULTS") or "results")
 
 
-def _training_identity(job: JobConfig) -> dict[str, Any]:
-    return {key: value for key, value in job.identity().items() if key != "audited_against"}
+def _training_identity(job: JobConfig, trained: bool) -> dict[str, Any]:
+    free = ("audited_against", "selected_with") if trained else ("audited_against",)
+    return {key: value for key, value in job.identity().items() if key not in free}
 
 
 @contextmanager
@@ -145,8 +147,8 @@ def open_session(
         provenance_of(job_provenance(target.job)),
         listening(stop_file, deadline, consume=shard is None),
     ):
-        if shard and not run.run.is_file():
-            write_json(run.run, {**_started(target.job, {}), "status": "pending", "process": None})
+        if shard:
+            _note_pending(target)
         started = _started(target.job, previous)
         session = Session(target.job, run, target.data_dir, reporter, state_path, started)
         session._save()
@@ -156,6 +158,20 @@ def open_session(
             reporter.warn(f"{stop_file} was there from before; it is removed and the run goes on")
         with _status_kept(session):
             yield session
+
+
+def set_up(target: Target) -> None:
+    """Make the folder of a run that is to be worked on later, with its job and the status `pending`."""
+    make_directory(target.run.path)
+    with provenance_of(job_provenance(target.job)):
+        write_text(target.run.job, dump_job(target.job))  # evaluation may differ from an earlier call's
+        _note_pending(target)
+
+
+def _note_pending(target: Target) -> None:
+    if not target.run.run.is_file():
+        state = {**_started(target.job, {}), "status": "pending", "process": None, "starts": 0}
+        write_json(target.run.run, state)
 
 
 @contextmanager
@@ -198,14 +214,14 @@ def _started(job: JobConfig, previous: dict[str, Any]) -> dict[str, Any]:
         "started_at": previous.get("started_at") or now(),
         "finished_at": None,
         "starts": int(previous.get("starts", 0)) + 1,
-        "process": {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())},
+        "process": {"host": process_space(), "pid": os.getpid(), "born": _born(os.getpid())},
         "stages": previous.get("stages", {}),
     }
 
 
 def _refuse_second(previous: dict[str, Any], run: RunDir) -> None:
     process = previous.get("process")
-    if previous.get("status") != "running" or not process or process["host"] != socket.gethostname():
+    if previous.get("status") != "running" or not process or process["host"] != process_space():
         return
     if (
         process["pid"] != os.getpid()
@@ -226,7 +242,7 @@ def _born(pid: int) -> str | None:
 def status_of(state: dict[str, Any]) -> str:
     """The status a reader should believe: `running` by a process of this host that is gone is `stopped`."""
     process = state.get("process")
-    if state.get("status") == "running" and process and process["host"] == socket.gethostname():
+    if state.get("status") == "running" and process and process["host"] == process_space():
         alive = process["born"] is None or _born(process["pid"]) == process["born"]
         return "running" if alive else "stopped"
     return str(state.get("status", "pending"))

@@ -13,6 +13,8 @@ from support import ROOT, Job, run_program, small_job
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 for name in ("MATHREASON_RESULTS", "MATHREASON_DATA_DIR"):
     os.environ.pop(name, None)
 

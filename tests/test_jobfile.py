@@ -153,7 +153,7 @@ def test_run_id_follows_what_shapes_the_adapter_and_not_how_it_is_evaluated(tmp_
 def test_every_shipped_job_loads_and_begins_with_its_command(path: Path) -> None:
     assert load_job(path).name
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# mathreason run jobs/{path.name}")
+    assert first.startswith((f"# mathreason run jobs/{path.name}", f"# mathreason submit jobs/{path.name}"))
 
 
 def test_shipped_schema_is_the_one_the_code_gives() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from mathreason.results import (
     RunDir,
     append_jsonl,
     make_directory,
+    process_space,
     read_appended,
     read_json,
     read_jsonl,
@@ -106,3 +108,15 @@ def test_reader_never_sees_a_part_while_a_writer_is_killed(tmp_path: Path) -> No
 def test_folder_without_run_json_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is not a run directory"):
         RunDir(tmp_path).require()
+
+
+def test_container_with_the_name_of_its_host_counts_processes_for_itself() -> None:
+    script = "from mathreason.results import process_space; print(process_space())"
+    done = subprocess.run(
+        ["unshare", "--pid", "--fork", sys.executable, "-c", script],
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.strip().startswith(socket.gethostname())
+    assert done.stdout.strip() != process_space()

@@ -50,7 +50,7 @@ from mathreason.analysis.statistics import (
     verdict,
 )
 from mathreason.errors import InputError
-from mathreason.results import RunDir, write_json
+from mathreason.results import RunDir, to_json, write_json, write_text
 
 __all__ = ["compare_run", "compare_runs", "comparison_table", "write_comparison"]
 
@@ -101,10 +101,28 @@ def compare_runs(a: RunDir, b: RunDir) -> dict[str, Any]:
 
 
 def write_comparison(run: RunDir) -> dict[str, Any]:
-    """Write comparison.json of the run and return what was written, without its provenance."""
+    """Write comparison.json of the run and return what was written, without its provenance.
+
+    scores.json holds the few numbers of it that lists of runs show, which may be of thousands.
+    """
     comparison = compare_run(run)
+    run.scores.unlink(missing_ok=True)  # so that they are never those of another comparison
     write_json(run.comparison, comparison)
+    write_text(run.scores, to_json({"benchmarks": brief(comparison)}, indent=None) + "\n")
     return comparison
+
+
+def brief(comparison: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Of each benchmark the number of items, both accuracies and their difference."""
+
+    def value(entry: dict[str, Any], name: str) -> dict[str, float] | None:
+        return {"value": entry[name]["value"]} if entry.get(name) else None
+
+    names = ("base", "tuned", "difference")
+    return {
+        benchmark: {"n": entry.get("n"), **{name: value(entry, name) for name in names}}
+        for benchmark, entry in comparison["benchmarks"].items()
+    }
 
 
 def _compare(kind: Literal["run", "runs"], labels: dict[str, str], pairs: dict[str, Pair]) -> dict[str, Any]:

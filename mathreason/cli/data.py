@@ -10,6 +10,7 @@ import click
 from mathreason.cli.options import job_options, target_of
 
 if TYPE_CHECKING:
+    from mathreason.config import JobConfig
     from mathreason.data.inspect import SourceLook
 
 
@@ -105,8 +106,14 @@ def audit(target: str, overrides: tuple[str, ...], results: Path | None, data_di
 
 @command.command("prefetch")
 @job_options
-def prefetch(target: str, overrides: tuple[str, ...], results: Path | None, data_dir: Path | None) -> None:
-    """Fetch a job's sources and benchmarks from the Hub into --data-dir, for nodes without network.
+@click.option("--dry-run", is_flag=True, help="Say the model's size and fetch nothing.")
+def prefetch(
+    target: str, overrides: tuple[str, ...], results: Path | None, data_dir: Path | None, dry_run: bool
+) -> None:
+    """Fetch what a job needs from the Hub, for nodes without network.
+
+    The model goes to the Hub's cache (HF_HOME), its size said first; sources and benchmarks to --data-dir.
+    What is there is kept, and a download that was interrupted goes on.
 
     \b
     Example:
@@ -115,8 +122,25 @@ def prefetch(target: str, overrides: tuple[str, ...], results: Path | None, data
     from mathreason.data.prefetch import prefetch as fetch
     from mathreason.data.sources import DEFAULT_DATA_DIR
     from mathreason.evaluation.benchmarks import hub_splits
+    from mathreason.hub import fetch_model
 
     folder = data_dir or DEFAULT_DATA_DIR
-    job = target_of(target, overrides, results, None).job
-    for line in fetch(job, hub_splits(job.evaluation.benchmarks), folder):
-        click.echo(line)
+    jobs = _jobs_of(target, overrides, results)
+    for model in {(job.model.name, job.model.revision): job.model for job in jobs}.values():
+        for line in fetch_model(model, only_sizes=dry_run):
+            click.echo(line)
+    if not dry_run:
+        benchmarks = dict.fromkeys(name for job in jobs for name in hub_splits(job.evaluation.benchmarks))
+        for line in fetch(jobs, list(benchmarks), folder):
+            click.echo(line)
+
+
+def _jobs_of(target: str, overrides: tuple[str, ...], results: Path | None) -> list[JobConfig]:
+    """The job of a job file or run directory; of a sweep those of all its runs."""
+    from mathreason.jobfile import load_job
+    from mathreason.sweep import load_sweep
+
+    path = Path(target)
+    if path.is_file() and load_job(path, list(overrides)).sweep is not None:
+        return [run.job for run in load_sweep(path, list(overrides)).runs]
+    return [target_of(target, overrides, results, None).job]

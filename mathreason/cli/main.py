@@ -6,6 +6,7 @@ Exit codes: 0 done or stopped as asked, 1 something failed, 2 bad input, 130 int
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 
 from mathreason import __version__
 from mathreason.errors import MathreasonError
-from mathreason.training.stopping import Stopped
+from mathreason.training.stopping import Stopped, leave_word
 
 # command: (module, one line of help). The lines stand here so that --help imports no command.
 COMMANDS = {
@@ -26,10 +27,21 @@ COMMANDS = {
     "grade": ("grade", "Grade a file of responses, or a run's saved ones; no model needed."),
     "export": ("export", "Merge a run's adapter into its base model, with a model card."),
     "solve": ("solve", "Ask a trained run one question."),
+    "plan": ("plan", "What a job needs in memory and time, before anything is loaded."),
     "validate": ("validate", "Check job files without loading anything."),
+    "submit": ("submit", "Submit a job to Slurm: training, or the whole pipeline."),
+    "status": ("status", "What runs, waits or failed, and how far it is."),
+    "stop": ("stop", "Ask a run to save and stop, wherever it runs."),
+    "doctor": ("doctor", "Look at this machine: what works, what does not, how to mend it."),
     "data": ("data", "Look at, audit or prefetch a job's training data."),
     "results": ("results", "List the runs in the results folder, or show one."),
 }
+
+
+def _on_stderr(record: logging.LogRecord) -> bool:
+    """DeepSpeed, which peft imports where it is installed, logs to standard output: place of our results."""
+    click.echo(f"DeepSpeed: {record.getMessage()}", err=True)
+    return False
 
 
 class LazyGroup(click.Group):
@@ -53,9 +65,11 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:
+        logging.getLogger("DeepSpeed").addFilter(_on_stderr)
         try:
             return super().invoke(ctx)
-        except Stopped:  # already said; a run that was asked to stop has not failed
+        except Stopped as stop:  # already said; a run that was asked to stop has not failed
+            leave_word(stop)
             sys.exit(0)
         except MathreasonError as error:
             for line in str(error).splitlines():

@@ -35,8 +35,10 @@ def command(
     from mathreason.progress import output_console
     from mathreason.session import open_session
     from mathreason.training import ranks
+    from mathreason.training.launch import require_company
     from mathreason.training.stopping import parse_deadline
 
+    require_company()
     resolved = target_of(target, overrides, results, data_dir)
     until = parse_deadline(deadline) if deadline is not None else None
     with open_session(resolved, deadline=until) as session:

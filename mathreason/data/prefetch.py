@@ -1,13 +1,13 @@
 """Fetching what a job needs from the Hub into a local data directory, for nodes without network.
 
-    for line in prefetch(job, Path("data")): print(line)
+    for line in prefetch([job], Path("data")): print(line)
 
 Files appear whole or not at all, and one that is there is kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -19,20 +19,20 @@ from mathreason.results import make_directory, write_jsonl
 MARGIN = 2
 
 
-def prefetch(job: JobConfig, benchmarks: list[tuple[str, str]], data_dir: Path) -> Iterator[str]:
-    """Fetch each known source of the job and each of `benchmarks` (name, split); yields what was done.
+def prefetch(jobs: Sequence[JobConfig], benchmarks: list[tuple[str, str]], data_dir: Path) -> Iterator[str]:
+    """Fetch each known source of the jobs and each of `benchmarks` (name, split); yields what was done.
 
     Raises SourceUnavailable naming the data set when the Hub cannot be reached.
     """
     make_directory(data_dir)
     wanted: dict[tuple[str, str], int | None] = {}
-    for config in _with_alternatives(job.data.mixture):
+    for config in _with_alternatives([config for job in jobs for config in job.data.mixture]):
         if config.source in HUB_SETS:
             key = (str(config.source), config.split or "train")
             wanted[key] = _larger(wanted.get(key, 0), config.count)
     wanted.update(dict.fromkeys(benchmarks))
     for (source, split), count in wanted.items():
-        yield _fetch(source, split, count, job.data.seed, data_dir)
+        yield _fetch(source, split, count, jobs[0].data.seed, data_dir)
 
 
 def _with_alternatives(configs: list[SourceConfig]) -> Iterator[SourceConfig]:

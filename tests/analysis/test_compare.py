@@ -19,7 +19,7 @@ from mathreason.analysis.statistics import (
     transitions,
     wilson,
 )
-from mathreason.errors import InputError
+from mathreason.errors import InputError, MathreasonError
 from mathreason.results import RunDir, read_json
 
 BuildRun = Callable[..., RunDir]
@@ -83,6 +83,19 @@ def test_the_comparison_is_written_as_a_result(build_run: BuildRun) -> None:
     assert document["benchmarks"] == written["benchmarks"] == compare_run(run)["benchmarks"]
     assert document["schema_version"] == 1
     assert "versions" in document["provenance"]
+
+
+def test_scores_for_lists_are_never_those_of_another_comparison(build_run: BuildRun) -> None:
+    run = build_run("gsm8k", n=40)
+    comparison = write_comparison(run)["benchmarks"]["gsm8k"]
+    scores = read_json(run.scores)["benchmarks"]["gsm8k"]
+    assert scores["n"] == 40
+    assert scores["tuned"]["value"] == comparison["tuned"]["value"]
+    run.comparison.unlink()
+    run.comparison.mkdir()  # which no file can replace
+    with pytest.raises(MathreasonError):
+        write_comparison(run)
+    assert not run.scores.exists()
 
 
 def test_samples_of_earlier_settings_are_not_counted(build_run: BuildRun) -> None:

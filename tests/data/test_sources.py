@@ -141,11 +141,11 @@ def test_prefetch_fills_the_data_folder_once(hub: Path, tmp_path: Path) -> None:
     job = load_job(job_path)
     write_rows(hub / "test.jsonl", gsm8k_rows(7))
     folder = tmp_path / "filled"
-    first = list(prefetch(job, [("gsm8k", "test")], folder))
+    first = list(prefetch([job], [("gsm8k", "test")], folder))
     assert [line.split(":")[0] for line in first] == ["gsm8k/train", "gsm8k/test"]
     assert len((folder / "gsm8k" / "train.jsonl").read_text().splitlines()) == 40
     assert len((folder / "gsm8k" / "test.jsonl").read_text().splitlines()) == 7
-    assert all("already there" in line for line in prefetch(job, [("gsm8k", "test")], folder))
+    assert all("already there" in line for line in prefetch([job], [("gsm8k", "test")], folder))
     assert len(list(open_source(SourceConfig(source="gsm8k"), folder, 1).rows)) == 40
 
 
@@ -153,12 +153,12 @@ def test_prefetch_without_network_names_the_data_set_and_leaves_nothing(tmp_path
     job_path = tmp_path / "a.yaml"
     job_path.write_text(JOB, encoding="utf-8")
     with pytest.raises(SourceUnavailable, match="openai/gsm8k"):
-        list(prefetch(load_job(job_path), [], tmp_path / "filled"))
+        list(prefetch([load_job(job_path)], [], tmp_path / "filled"))
     assert [path for path in (tmp_path / "filled").rglob("*") if path.is_file()] == []
     with pytest.raises(SourceUnavailable, match="svamp"):
         list(
             prefetch_module.prefetch(
-                load_job(job_path, ["data.mixture=[{source: generator, count: 1}]"]),
+                [load_job(job_path, ["data.mixture=[{source: generator, count: 1}]"])],
                 [("svamp", "test")],
                 tmp_path,
             )

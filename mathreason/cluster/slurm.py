@@ -1,0 +1,92 @@
+"""Slurm's own programs, called: what they print becomes values, what they refuse an InputError.
+
+identifier = sbatch(["--time=1:00:00", "script.sh", "argument"])     # "4711"
+for entry in queue(["4711"]): print(entry.state, entry.reason)
+"""
+
+from __future__ import annotations
+
+import getpass
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mathreason.errors import InputError, MathreasonError
+
+OVER = {
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
+}
+"""States of a job that will not run again (squeue(1), JOB STATE CODES)."""
+PATIENCE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of squeue: `task` is 4711, or 4711_3 or 4711_[1-4] of an array."""
+
+    task: str
+    job: str
+    state: str
+    reason: str
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in OVER
+
+
+def sbatch(arguments: Sequence[str]) -> str:
+    """Submit a script; the job's number. InputError with Slurm's own words when it is refused."""
+    done = _call(["sbatch", "--parsable", *arguments])
+    if done.returncode:
+        said = " ".join(done.stderr.replace("sbatch: error:", "").split())
+        raise InputError(f"Slurm refused the job: {said}")
+    return done.stdout.strip().partition(";")[0]
+
+
+def queue(jobs: Sequence[str] | None = None) -> list[Entry]:
+    """What Slurm knows of `jobs` by number, of this user's without; those it has forgotten are left out."""
+    if jobs is not None and not jobs:
+        return []
+    which = [f"--user={getpass.getuser()}"] if jobs is None else [f"--jobs={','.join(jobs)}"]
+    done = _call(["squeue", "--noheader", "--states=all", "--format=%i|%F|%T|%r", *which])
+    if done.returncode:
+        if "Invalid job id" in done.stderr:  # all of them forgotten
+            return []
+        raise MathreasonError(f"squeue failed: {' '.join(done.stderr.split())}")
+    return [Entry(*line.split("|", 3)) for line in done.stdout.splitlines() if line]
+
+
+def hosts() -> set[str]:
+    """Names of the cluster's nodes; none where Slurm is not here or does not answer."""
+    try:
+        done = _call(["sinfo", "--noheader", "--Node", "--format=%N"])
+    except MathreasonError:
+        return set()
+    return set(done.stdout.split()) if done.returncode == 0 else set()
+
+
+def cancel(jobs: Sequence[str]) -> None:
+    """Cancel jobs by number."""
+    done = _call(["scancel", *jobs])
+    if done.returncode:
+        raise MathreasonError(f"scancel failed: {' '.join(done.stderr.split())}")
+
+
+def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, text=True, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"there is no {command[0]} here; call this where Slurm's programs are, or add --dry-run"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise MathreasonError(f"{command[0]} did not answer within {PATIENCE_SECONDS:.0f} s") from error

@@ -1,0 +1,162 @@
+"""What a job takes from the Hub: what of it is missing on a machine without network, and fetching models.
+
+    missing(job, data_dir)      # ["model mistralai/Mistral-7B-v0.1 (model-00002-of-00002.safetensors)", ...]
+    require_local(job, path, data_dir)       # InputError: what is missing, and the command that fetches it
+    for line in fetch_model(job.model): print(line)                  # on a machine with network
+
+Imports no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mathreason.config import JobConfig, ModelConfig, SourceConfig
+from mathreason.data.sources import HUB_SETS, local_path
+from mathreason.errors import InputError
+from mathreason.evaluation.benchmarks import hub_splits
+from mathreason.models import model_source
+from mathreason.results import file_sha256
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+TOKENIZERS = ("tokenizer.json", "tokenizer.model")
+KINDS = (".safetensors", ".json", ".model", ".jinja")
+"""Endings of the files that are fetched of a model."""
+
+
+def missing(job: JobConfig, data_dir: Path | None) -> list[str]:
+    """What the job needs and neither the data folder nor the Hub's cache holds, one phrase for each."""
+    files = missing_of_model(job.model)
+    found = [f"model {job.model.name} ({', '.join(files)})"] if files else []
+    wanted = [source for source in job.data.mixture if not _is_local(source, data_dir)]
+    places = [(str(source.source), source.split or "train") for source in wanted]
+    places += hub_splits(job.evaluation.benchmarks)
+    for source, split in dict.fromkeys(places):
+        path = local_path(data_dir, source, split)
+        if not path.is_file():
+            found.append(f"data {source}/{split} ({path})")
+    return found
+
+
+def require_local(job: JobConfig, where: str, data_dir: Path | None, overrides: Sequence[str] = ()) -> None:
+    """Raise InputError where `job` would need the network, naming what is missing and what fetches it.
+
+    `where` is the job as `mathreason data prefetch` takes it, `overrides` its KEY=VALUE.
+    """
+    if found := missing(job, data_dir):
+        options = [word for each in overrides for word in ("--set", each)]
+        if data_dir:
+            options += ["--data-dir", str(data_dir)]
+        command = shlex.join(["mathreason", "data", "prefetch", where, *options])
+        raise InputError(
+            f"{where}: not on this machine, and needed without network: {'; '.join(found)}. "
+            f"With network, `{command}` fetches it."
+        )
+
+
+def _is_local(source: SourceConfig, data_dir: Path | None) -> bool:
+    """Whether a source, or an alternative to it, can be read without the Hub."""
+    if source.source not in HUB_SETS:
+        return True
+    if local_path(data_dir, source.source, source.split or "train").is_file():
+        return True
+    return source.alternative is not None and _is_local(source.alternative, data_dir)
+
+
+# -- models ----------------------------------------------------------------------------------------
+
+
+def missing_of_model(config: ModelConfig) -> list[str]:
+    """Files of a Hub model that the cache lacks: config, tokenizer, weights with all their shards."""
+    source = model_source(config)
+    if Path(source).is_dir():
+        return []
+    found = [] if _cached(source, "config.json", config) else ["config.json"]
+    if not any(_cached(source, name, config) for name in TOKENIZERS):
+        found.append(TOKENIZERS[0])
+    index = _cached(source, INDEX, config)
+    if index is not None:
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        found += sorted(name for name in shards if not _cached(source, name, config))
+    elif not _cached(source, WEIGHTS, config):
+        found.append(WEIGHTS)
+    return found
+
+
+def _cached(source: str, name: str, config: ModelConfig) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(source, name, revision=config.revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def fetch_model(config: ModelConfig, only_sizes: bool = False) -> Iterator[str]:
+    """Fetch a Hub model's config, tokenizer and weights into the Hub's cache; yields sizes, then the place.
+
+    What is there is kept, what was interrupted goes on, and large files are held to their SHA-256. Raises
+    InputError when the Hub cannot be reached, knows no such model, or the disk is too small.
+    """
+    source = model_source(config)
+    if Path(source).is_dir():
+        yield f"model {config.name}: local"
+        return
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE)
+    files = _files_on_hub(source, config.revision)
+    size = sum(file.size or 0 for file in files)
+    left = sum(file.size or 0 for file in files if not _cached(source, file.rfilename, config))
+    free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.exists())).free
+    yield (
+        f"model {source}: {len(files)} files, {size / 1e6:.1f} MB, of which {left / 1e6:.1f} MB to fetch; "
+        f"{free / 1e9:.0f} GB free in {cache}"
+    )
+    if left > free:
+        raise InputError(f"model {source}: {left / 1e9:.2f} GB do not fit into {cache}; set HF_HOME")
+    if not only_sizes:
+        folder = _fetched(source, config.revision, files)
+        if lacking := missing_of_model(config):
+            raise InputError(
+                f"model {source} has no {', '.join(lacking)} on the Hub; "
+                "weights are read from safetensors alone"
+            )
+        yield f"model {source}: complete ({folder})"
+
+
+def _fetched(source: str, revision: str | None, files: list[Any]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    names = [file.rfilename for file in files]
+    try:
+        folder = Path(snapshot_download(source, revision=revision, allow_patterns=names))
+    except Exception as error:  # the Hub's, the network's and the file system's
+        raise InputError(_not_fetched(source, error)) from error
+    for file in files:
+        path = folder / file.rfilename
+        if file.lfs is not None and file_sha256(path) != file.lfs.sha256:
+            path.resolve().unlink()
+            path.unlink()
+            raise InputError(
+                f"model {source}: {file.rfilename} arrived damaged and was removed; call the same again"
+            )
+    return folder
+
+
+def _files_on_hub(source: str, revision: str | None) -> list[Any]:
+    from huggingface_hub import HfApi
+
+    try:
+        info = HfApi().model_info(source, revision=revision, files_metadata=True)
+    except Exception as error:  # likewise
+        raise InputError(_not_fetched(source, error)) from error
+    found = [file for file in info.siblings or [] if "/" not in file.rfilename]
+    return [file for file in found if file.rfilename.endswith(KINDS)]
+
+
+def _not_fetched(source: str, error: Exception) -> str:
+    return f"model {source} cannot be fetched from the Hub: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,266 @@
+# shellcheck shell=bash
+# What all batch scripts share: where the program runs, how it is started on the nodes, and how it survives them.
+#
+#   source .../slurm/common.sh
+#   train JOB [options of mathreason train]       one process, several GPUs or several nodes, as the job has them
+#   carry_out mathreason evaluate JOB ...         any other command
+#
+# Set by the user in the environment (sbatch passes it on):
+#   RUNTIME       native (default), docker, apptainer or pyxis;  IMAGE: the container image
+#   MAX_RESTARTS  how often the job may requeue itself, 10
+#   STAGE=1       copy the data folder and the model cache to the node's own disk first
+#   MATHREASON_RESULTS, MATHREASON_DATA_DIR, HF_HOME
+#
+# Before the time is up or the job is preempted Slurm signals this shell alone (--signal=B:USR1@300, SIGTERM). It then
+# makes a stop file: the program saves and ends with 0, and the job requeues itself. No signal has to cross srun,
+# torchrun or a container. The program says in FILE.obeyed that it stopped, so that stopped is never taken for done.
+
+set -euo pipefail
+
+: "${RUNTIME:=native}" "${IMAGE:=mathreason}" "${MAX_RESTARTS:=10}" "${SLURM_JOB_ID:=0}"
+: "${MATHREASON_RESULTS:=$PWD/results}"
+[[ $MATHREASON_RESULTS == /* ]] || MATHREASON_RESULTS=$PWD/$MATHREASON_RESULTS
+export MATHREASON_RESULTS
+# By its whole path, for containers, whose own default would be another folder.
+[[ -n ${MATHREASON_DATA_DIR:-} || ! -d data ]] || MATHREASON_DATA_DIR=$PWD/data
+[[ -z ${MATHREASON_DATA_DIR:-} || $MATHREASON_DATA_DIR == /* ]] || MATHREASON_DATA_DIR=$PWD/$MATHREASON_DATA_DIR
+[[ -z ${MATHREASON_DATA_DIR:-} ]] || export MATHREASON_DATA_DIR
+# Compute nodes are taken to be offline; `mathreason data prefetch JOB` on the login node fetches what is needed.
+export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} HF_DATASETS_OFFLINE=${HF_DATASETS_OFFLINE:-1}
+export TOKENIZERS_PARALLELISM=false
+export HF_HOME=${HF_HOME:-${HOME:-$PWD}/.cache/huggingface}
+# srun no longer takes this over from sbatch by itself (Slurm 22.05).
+[[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+
+task=$SLURM_JOB_ID
+[[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || task=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}
+
+say() { printf '%s %s: %s\n' "$(date -u +%FT%TZ)" "$(hostname -s)" "$*" >&2; }
+
+# What the user got wrong: exit code 2, which is never tried again.
+refuse() {
+  say "Error: $*"
+  exit 2
+}
+
+# -- this node ---------------------------------------------------------------------------------------------------
+
+# A folder of the job's own on the node's disk, for compiled kernels and temporary files; gone at the end.
+open_scratch() {
+  export MATHREASON_LOCAL_DISK=${SLURM_TMPDIR:-${MATHREASON_LOCAL_DISK:-${TMPDIR:-/tmp}}}
+  trap close_scratch EXIT
+  scratch=$(mktemp -d "$MATHREASON_LOCAL_DISK/mathreason-$task.XXXXXX")
+  export TMPDIR=$scratch
+  # Caches that jobs share have been seen to be read while another job writes them.
+  export TRITON_CACHE_DIR=$scratch/triton TORCHINDUCTOR_CACHE_DIR=$scratch/inductor
+  [[ ${STAGE:-0} != 1 ]] || stage
+}
+
+# Copy what is read often to this node's disk, where there is room for it.
+stage() {
+  local source size free
+  for source in "${MATHREASON_DATA_DIR:-}" "$HF_HOME/hub"; do
+    [[ -n $source && -d $source ]] || continue
+    size=$(du -sk "$source" | cut -f1)
+    free=$(df -k --output=avail "$scratch" | tail -n1)
+    if ((size + 1048576 > free)); then
+      say "not copied to $scratch: $source needs $((size / 1024)) MiB, $((free / 1024)) MiB are free"
+      continue
+    fi
+    cp -a "$source" "$scratch/"
+    say "copied $source to $scratch ($((size / 1024)) MiB)"
+    if [[ $source == "$HF_HOME/hub" ]]; then
+      export HF_HUB_CACHE=$scratch/hub
+    else
+      export MATHREASON_DATA_DIR=$scratch/${source##*/}
+    fi
+  done
+}
+
+# Leave nothing behind on this node; a container outlives the client that started it.
+# shellcheck disable=SC2329  # called by a trap
+close_scratch() {
+  [[ -z ${container:-} ]] || docker rm -f "$container" >/dev/null 2>&1 || true
+  [[ -z ${stop_file:-} ]] || rm -f -- "$stop_file" "$stop_file.obeyed"
+  [[ -z ${scratch:-} ]] || rm -rf -- "$scratch"
+}
+
+# -- the container -----------------------------------------------------------------------------------------------
+
+# Folders that the program sees in a container, at the same places as outside.
+visible_folders() {
+  local folder
+  for folder in "$PWD" "$MATHREASON_RESULTS" "${MATHREASON_DATA_DIR:-}" "$HF_HOME" "$scratch"; do
+    [[ -z $folder || ! -d $folder ]] || printf '%s\n' "$folder"
+  done | sort -u
+}
+
+# Names of the variables that a container takes over from the job.
+passed_on() {
+  compgen -e | grep -E '^(MATHREASON_|HF_|SLURM_|NCCL_|GLOO_|TORCH|TRITON_|OMP_|CUDA_VISIBLE_DEVICES$|TMPDIR$|TOKENIZERS_)' |
+    grep -vE '^(MATHREASON_GIT_REVISION|HF_TOKEN)$'
+}
+
+# Put the command that runs PROGRAM ARG... in the chosen runtime into the array `command`.
+in_runtime() {
+  local folder name gpus
+  case $RUNTIME in
+    native)
+      command=("$@")
+      ;;
+    docker)
+      container=mathreason-$task
+      [[ ${SLURM_JOB_NUM_NODES:-1} == 1 ]] || container+=-${SLURM_NODEID:-0}
+      command=(docker run --rm --init --name "$container" --user "$(id -u):$(id -g)" --ipc=host --network host)
+      # Those of the job alone, which are numbered from 0 inside, whatever CUDA_VISIBLE_DEVICES says outside.
+      gpus=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-}}
+      [[ -z $gpus || ! -e /dev/nvidiactl ]] || command+=(--gpus "\"device=$gpus\"")
+      while read -r folder; do command+=(--volume "$folder:$folder"); done < <(visible_folders)
+      while read -r name; do command+=(--env "$name"); done < <(passed_on | grep -vx CUDA_VISIBLE_DEVICES)
+      command+=(--workdir "$PWD" --entrypoint "$1" "$IMAGE" "${@:2}")
+      ;;
+    apptainer)
+      command=(apptainer exec)
+      [[ ! -e /dev/nvidiactl ]] || command+=(--nv)
+      while read -r folder; do command+=(--bind "$folder"); done < <(visible_folders)
+      command+=(--pwd "$PWD" "$IMAGE" "$@")
+      ;;
+    pyxis)
+      pyxis_options
+      command=(srun "${nodes[@]}" "${pyxis[@]}" "$@")
+      ;;
+    *) refuse "RUNTIME=$RUNTIME: choose native, docker, apptainer or pyxis" ;;
+  esac
+}
+
+# Options of srun with which Pyxis runs a step in IMAGE. Variables of the image win over the job's unless named.
+pyxis_options() {
+  local mounts names pattern='^$'
+  # The other nodes have no such folder; what it holds is made in the container's own /tmp there.
+  [[ ${SLURM_JOB_NUM_NODES:-1} == 1 ]] || pattern=$scratch
+  mounts=$(visible_folders | grep -vxF -e "$pattern" | sed 's/.*/&:&/' | paste -sd,)
+  names=$(passed_on | while read -r name; do [[ ${!name} == "$pattern"* ]] || echo "$name"; done | paste -sd,)
+  pyxis=(--container-image="$IMAGE" --container-mounts="$mounts" --container-workdir="$PWD" --container-env="$names")
+}
+
+# -- the program -------------------------------------------------------------------------------------------------
+
+# Run PROGRAM ARG... in the chosen runtime to its end; requeue the job where it was stopped by the scheduler.
+carry_out() {
+  in_runtime "$@"
+  carry_out_command
+}
+
+carry_out_command() {
+  local status
+  rm -f -- "$stop_file.obeyed"
+  if await "${command[@]}"; then status=0; else status=$?; fi
+  if [[ $status == 0 && -e $stop_file.obeyed ]]; then
+    stopped "$(<"$stop_file.obeyed")"
+  fi
+  return "$status"
+}
+
+# Run PROGRAM ARG... to its end, through the signals that come meanwhile.
+await() {
+  local status
+  "$@" &
+  child=$!
+  while :; do
+    interrupted=0
+    if wait "$child"; then status=0; else status=$?; fi
+    ((interrupted)) || return "$status" # else it was a trap that ended the wait
+  done
+}
+
+# shellcheck disable=SC2329  # called by a trap
+ask_to_stop() {
+  asked=$1
+  interrupted=1
+  say "SIG$1: asking the program to save and stop"
+  : >"$stop_file"
+  [[ $1 != TERM ]] || end_container &
+}
+
+# Some time after SIGTERM (KillWait) Slurm kills this shell, and no container: end it before, should the job be ending.
+end_container() {
+  local seconds
+  [[ -n ${container:-} ]] || return 0
+  seconds=$(scontrol show config | awk '$1 == "KillWait" { print $3 }')
+  sleep $((${seconds:-30} * 2 / 3))
+  [[ $(scontrol show job "$task") == *JobState=RUNNING* ]] || docker rm -f "$container"
+}
+
+# The program has saved and stopped because of REASON: go on in a new start, or say who has to.
+stopped() {
+  local restarts=${SLURM_RESTART_COUNT:-0} facts
+  case $1 in
+    "a STOP file" | "the deadline" | Ctrl-C)
+      say "stopped by $1; submit the same job again to go on"
+      exit "${EXIT_WHEN_STOPPED:-0}"
+      ;;
+  esac
+  # A job that Slurm is ending is COMPLETING: cancelled, or requeued by Slurm itself. A time limit it leaves to us.
+  facts=$(scontrol show job "$task" 2>/dev/null || true)
+  if [[ $facts != *JobState=RUNNING* && $facts != *Reason=TimeLimit* ]]; then
+    say "stopped by Slurm; everything is saved"
+    exit "${EXIT_WHEN_STOPPED:-0}"
+  fi
+  if ((restarts >= MAX_RESTARTS)); then
+    say "stopped by ${asked:+SIG$asked: }$1 after $restarts restarts, the most that MAX_RESTARTS allows; submit it again to go on"
+    exit 1
+  fi
+  trap - USR1
+  trap 'exit 1' TERM # sent by the requeue itself
+  say "stopped by ${asked:+SIG$asked: }$1; requeued, restart $((restarts + 1)) of at most $MAX_RESTARTS"
+  scontrol requeue "$task"
+  sleep 120 # Slurm ends this shell now; ending first would count as done
+  say "Error: Slurm did not requeue job $task"
+  exit 1
+}
+
+# `mathreason train` on what the job has: one process, one for each GPU of a node, or that on every node.
+train() {
+  local count=${SLURM_JOB_NUM_NODES:-1} each=${SLURM_GPUS_ON_NODE:-1} head port
+  each=${PROCESSES_PER_NODE:-$each}
+  if [[ $count == 1 && $each == 1 ]]; then
+    carry_out mathreason train "$@"
+  elif [[ $count == 1 ]]; then
+    carry_out torchrun --standalone --nproc-per-node="$each" --max-restarts=0 -m mathreason train "$@"
+  else
+    read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
+    port=$((20000 + SLURM_JOB_ID % 20000))
+    nodes=(--nodes="$count" --ntasks="$count" --ntasks-per-node=1 --kill-on-bad-exit=1)
+    set -- torchrun --nnodes="$count" --nproc-per-node="$each" --rdzv-backend=c10d --rdzv-id="$SLURM_JOB_ID" \
+      --rdzv-endpoint="$head:$port" --max-restarts=0 -m mathreason train "$@"
+    if [[ $RUNTIME == pyxis ]]; then
+      in_runtime "$@"
+    else
+      command=(srun "${nodes[@]}" bash "$helper" "$@")
+    fi
+    carry_out_command
+  fi
+}
+
+# -- when this file is read --------------------------------------------------------------------------------------
+
+helper=$(realpath -- "${BASH_SOURCE[0]}")
+home=${MATHREASON_HOME:-$(dirname -- "$(dirname -- "$helper")")}
+# Native runs: the installation that submitted, else the environment that `make quickstart` makes.
+PATH=${MATHREASON_BIN:-$home/.venv/bin}:$PATH
+nodes=(--nodes=1 --ntasks=1)
+mkdir -p -- "$MATHREASON_RESULTS/.jobs"
+if [[ ${BASH_SOURCE[0]} != "$0" ]]; then
+  export MATHREASON_STOP_FILE=$MATHREASON_RESULTS/.jobs/$task
+  stop_file=$MATHREASON_STOP_FILE
+  rm -f -- "$stop_file"
+  asked=""
+  trap 'ask_to_stop USR1' USR1
+  trap 'ask_to_stop TERM' TERM
+fi
+open_scratch
+if [[ ${BASH_SOURCE[0]} == "$0" ]]; then # one node of several: srun started this file with the command to run
+  trap 'interrupted=1; end_container &' TERM
+  in_runtime "$@"
+  await "${command[@]}"
+fi

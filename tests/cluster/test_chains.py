@@ -1,0 +1,158 @@
+"""What is submitted, to the letter, and what is refused before."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import ROOT, run_program, small_job
+
+from mathreason.cluster.chains import Request, chain_of
+from mathreason.cluster.scripts import Resources
+from mathreason.cluster.submit import described
+from mathreason.errors import InputError
+
+FULL = Resources(2, 8, 64, "480G", "08:00:00", "gpu", "maths", "high", ("constraint=a100", "--exclusive"))
+SIXTEEN = ("training.gradient_accumulation=16",)
+REQUESTS: dict[str, dict[str, Any]] = {
+    "train_native": {},
+    "train_docker": {"runtime": "docker", "image": "mathreason:0.1.0", "data_dir": Path("data")},
+    "train_apptainer": {"runtime": "apptainer", "image": "mathreason.sif", "max_restarts": 3},
+    "train_pyxis_nodes": {
+        "runtime": "pyxis",
+        "image": "mathreason+latest.sqsh",
+        "resources": FULL,
+        "accelerate_config": "ddp",
+        "overrides": SIXTEEN,
+    },
+    "pipeline_native": {"pipeline": True, "shards": 3},
+    "pipeline_docker": {
+        "pipeline": True,
+        "runtime": "docker",
+        "image": "mathreason",
+        "resources": FULL,
+        "overrides": SIXTEEN,
+    },
+    "sweep_native": {"overrides": ("training.learning_rate=2e-3",)},
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a job, a sweep and data, which is where the user stands."""
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    sweep = {**small_job(), "name": "rates", "sweep": {"grid": {"lora.r": [2, 4]}, "seeds": [1, 2]}}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump(sweep), encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def plain(text: str, checkout: Path) -> str:
+    """Without what differs from machine to machine: folders, the installation, the hash of the job."""
+    text = text.replace(str(checkout), "/home/user/project")
+    text = re.sub(r"^export MATHREASON_BIN=.*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"\b(small|rates-sweep)-[0-9a-f]{8}", r"\1-HASH", text)
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_generated_scripts_are_these(name: str, checkout: Path, golden: Callable[[str, str], None]) -> None:
+    job = "sweep.yaml" if name.startswith("sweep") else "job.yaml"
+    chain = chain_of(Request(job, results=Path("results"), **REQUESTS[name]))
+    golden(f"{name}.sh", plain("\n".join(described(chain.jobs)), checkout))
+    assert not (checkout / "results").exists()
+
+
+def test_dry_run_prints_what_would_be_submitted_and_leaves_nothing(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = checkout / "job.yaml"
+    done = run_program("submit", job, "--results", checkout / "results", "--pipeline", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(ROOT)  # where the program ran
+    chain = chain_of(Request(str(job), results=checkout / "results", pipeline=True))
+    expected = "".join(f"{line}\n" for line in described(chain.jobs))
+    assert done.stdout == expected
+    assert not (checkout / "results").exists()
+
+
+def test_an_option_that_slurm_would_read_as_another_is_refused(checkout: Path) -> None:
+    for text in ("gpu\n#SBATCH --uid=0", "a b", "gpu;reboot", "$(id)", "gpu'"):
+        with pytest.raises(InputError, match="cannot stand in a batch script"):
+            chain_of(Request(str(checkout / "job.yaml"), resources=Resources(partition=text)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"runtime": "podman"}, "--runtime podman: choose one of native, docker, apptainer, pyxis"),
+        ({"runtime": "docker"}, "--runtime docker needs --image"),
+        ({"image": "mathreason"}, "--image goes with --runtime docker"),
+        ({"data_dir": Path("nowhere")}, "--data-dir nowhere: no such folder"),
+        ({"gpu_memory": "many"}, "--gpu-memory"),
+        ({"gpu_memory": "100MiB"}, "the training does not fit into 100MiB"),
+        ({"accelerate_config": "zero9"}, "--accelerate-config zero9"),
+        ({"overrides": ("model.name=some/model",)}, r"without network: model some/model \(config.json"),
+        (
+            {"overrides": ("data.mixture=[{source: gsm8k}]",), "data_dir": Path("data")},
+            r"data gsm8k/train \(data/gsm8k/train.jsonl\).*data prefetch .*job.yaml --set .* --data-dir data",
+        ),
+        ({"overrides": ("model.quantization=nf4",), "accelerate_config": "zero3_cpu_offload"}, "nf4"),
+        ({"overrides": ("training.learning_rate=-1",)}, "training.learning_rate"),
+        ({"resources": Resources(nodes=3, gpus=8)}, "gradient_accumulation is 1, which 24 processes cannot"),
+    ],
+)
+def test_what_would_fail_on_the_cluster_is_refused_before(
+    change: dict[str, Any], said: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(checkout / "no-cache"))
+    with pytest.raises(InputError, match=said):
+        chain_of(Request(str(checkout / "job.yaml"), **change))
+
+
+@pytest.mark.usefixtures("checkout")
+def test_pipeline_of_a_sweep_is_refused() -> None:
+    with pytest.raises(InputError, match="leave out --pipeline"):
+        chain_of(Request("sweep.yaml", pipeline=True))
+
+
+def test_without_slurm_one_sentence_says_so(checkout: Path) -> None:
+    done = run_program(
+        "submit", checkout / "job.yaml", "--results", checkout / "r", environment={"PATH": "/nonexistent"}
+    )
+    assert done.returncode == 2
+    assert done.stderr == (
+        "Error: there is no sbatch here; call this where Slurm's programs are, or add --dry-run\n"
+    )
+
+
+def test_worked_example_of_two_nodes_passes_and_is_this(
+    checkout: Path, golden: Callable[[str, str], None]
+) -> None:
+    """What slurm/README.md shows, with the model's files in the cache and the data in a folder."""
+    snapshot = checkout / "hub" / "models--mistralai--Mistral-7B-v0.1" / "snapshots" / ("0" * 40)
+    for path in (
+        *(snapshot / name for name in ("config.json", "tokenizer.json", "model.safetensors")),
+        *(checkout / "data" / name for name in ("gsm8k/train.jsonl", "gsm8k/test.jsonl")),
+        checkout / "data" / "numinamath_qwq_cot" / "train.jsonl",
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    refs = snapshot.parent.parent / "refs" / "main"
+    refs.parent.mkdir()
+    refs.write_text(snapshot.name, encoding="utf-8")
+    job = ROOT / "jobs" / "mistral_7b_two_nodes.yaml"
+    config = ("--accelerate-config", "zero3_cpu_offload")
+    assert run_program("validate", job, *config).returncode == 0
+    done = run_program(
+        *("submit", job, "--nodes", "2", "--gpus", "8", *config, "--dry-run"),
+        *("--results", checkout / "results", "--data-dir", checkout / "data"),
+        environment={"HF_HOME": str(checkout), "HF_HUB_CACHE": str(checkout / "hub")},
+    )
+    assert done.returncode == 0, done.stderr
+    text = plain(done.stdout, checkout).replace(str(ROOT), "/home/user/project")
+    golden("two_nodes.sh", re.sub(r"nodes-[0-9a-f]{8}", "nodes-HASH", text))

@@ -1,0 +1,156 @@
+"""The batch scripts, carried out by bash with programs that write down how they were called."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import ROOT, small_job
+
+from mathreason.cluster.chains import Request, chain_of
+from mathreason.cluster.scripts import Resources
+from mathreason.cluster.submit import helper_file
+
+NASTY = 'it\'s "x" $(touch pwned) `touch pwned` ; touch pwned #\n touch pwned & *'
+PROGRAMS = ("mathreason", "torchrun", "docker", "apptainer", "srun", "scontrol", "hostname")
+RECORDER = """#!/bin/bash
+[[ $(basename "$0") != hostname ]] || { echo node1; exit; }
+[[ "$*" != "show hostnames"* ]] || { printf 'node1\\nnode2\\n'; exit; }
+printf '%s\\0' "$(basename "$0")" "$@" >>"$RECORD"
+printf '\\n\\0' >>"$RECORD"
+"""
+
+
+@pytest.fixture
+def fakes(tmp_path: Path) -> Path:
+    """A folder with programs that write their arguments to a file, and do nothing."""
+    folder = tmp_path / "fakes"
+    folder.mkdir()
+    for name in PROGRAMS:
+        (folder / name).write_text(RECORDER)
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def carried_out(script: Path, cwd: Path, fakes: Path, **variables: str) -> list[list[str]]:
+    """Programs that a batch script called, with their arguments, in the environment that Slurm gives it."""
+    record = fakes / "record"
+    record.unlink(missing_ok=True)
+    environment = {
+        "PATH": f"{fakes}:/usr/bin:/bin",
+        "HOME": "/home/user",
+        "RECORD": str(record),
+        "TMPDIR": str(fakes),
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_GPUS_ON_NODE": "1",
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        **variables,
+    }
+    done = subprocess.run(
+        ["/bin/bash", str(script)], cwd=cwd, env=environment, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    calls: list[list[str]] = [[]]
+    for part in record.read_text(encoding="utf-8").split("\0")[:-1]:
+        if part == "\n":
+            calls.append([])
+        else:
+            calls[-1].append(part)
+    return [call for call in calls if call]
+
+
+def written(job: Path, **options: Any) -> Path:
+    """The first script of a chain, on disk with its helper, without the installation's own folder."""
+    chain = chain_of(Request(str(job), **options))
+    chain.folder.mkdir(parents=True, exist_ok=True)
+    (chain.folder / "common.sh").write_text(helper_file().read_text(encoding="utf-8"), encoding="utf-8")
+    script = chain.folder / "script.sh"
+    lines = chain.jobs[0].text.splitlines(keepends=True)
+    script.write_text("".join(line for line in lines if not line.startswith("export MATHREASON_BIN=")))
+    return script
+
+
+@pytest.mark.parametrize("name", ["job", "sweep"])
+def test_names_and_overrides_arrive_as_text(name: str, tmp_path: Path, fakes: Path) -> None:
+    folder = tmp_path / NASTY.replace("/", "")
+    folder.mkdir()
+    values: dict[str, Any] = small_job()
+    if name == "sweep":
+        values["sweep"] = {"grid": {"lora.r": [2, 4]}}
+    job = folder / "job.yaml"
+    job.write_text(yaml.safe_dump(values), encoding="utf-8")
+    results, override = folder / "results", f"evaluation.stop=[{json.dumps(NASTY)}]"
+    script = written(job, results=results, overrides=(override,), data_dir=folder)
+    (run,) = results.iterdir()
+    [call] = carried_out(script, tmp_path, fakes, SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_JOB_ID="4711")
+    if name == "job":  # its overrides are in the run's own job.yaml
+        assert call == ["mathreason", "train", str(run)]
+    else:
+        assert call == ["mathreason", "sweep", str(job), f"--set={override}", "--only", "2/2"]
+    assert list(tmp_path.rglob("pwned")) == []
+    assert not (ROOT / "pwned").exists()
+
+
+RUNTIMES: dict[str, dict[str, Any]] = {
+    "native": {},
+    "docker": {"runtime": "docker", "image": "mathreason:0.1.0"},
+    "apptainer": {"runtime": "apptainer", "image": "mathreason.sif"},
+    "pyxis": {"runtime": "pyxis", "image": "mathreason+latest.sqsh"},
+}
+LAYOUTS = {
+    "one": {},
+    "gpus": {"SLURM_GPUS_ON_NODE": "4"},
+    "nodes": {"SLURM_GPUS_ON_NODE": "8", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]"},
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_command_lines_are_these(
+    runtime: str,
+    layout: str,
+    tmp_path: Path,
+    fakes: Path,
+    golden: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project = tmp_path / "project"  # with a data folder, as after `mathreason data fetch`
+    (project / "data").mkdir(parents=True)
+    monkeypatch.chdir(project)
+    job = project / "job.yaml"
+    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    script = written(job, results=project / "results", **RUNTIMES[runtime])
+    calls = carried_out(script, project, fakes, **LAYOUTS[layout])
+    golden(f"calls_{runtime}_{layout}.txt", plain(calls, tmp_path))
+
+
+def plain(calls: list[list[str]], tmp_path: Path) -> str:
+    """One argument a line, without what differs from run to run."""
+    import re
+
+    lines = [f"{'' if i == 0 else '    '}{part}" for call in calls for i, part in enumerate(call)]
+    text = "\n".join(lines) + "\n"
+    text = re.sub(rf"{tmp_path}/fakes/mathreason-[\w.]+", "SCRATCH", text)
+    text = text.replace(str(tmp_path / "project"), "/home/user/project")
+    text = text.replace(f"    {os.getuid()}:{os.getgid()}\n", "    UID:GID\n")
+    return re.sub(r"small-[0-9a-f]{8}", "small-HASH", text)
+
+
+def test_resources_of_every_field_are_in_the_script(tmp_path: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    asked = Resources(1, 2, 5, "7G", "11:00", "p", "a", "q", ("constraint=c",))
+    two = ("training.gradient_accumulation=2",)
+    text = chain_of(Request(str(job), two, resources=asked)).jobs[0].text
+    for option in (
+        *("--nodes=1", "--gpus-per-node=2", "--cpus-per-task=5", "--mem=7G", "--time=11:00"),
+        *("--partition=p", "--account=a", "--qos=q", "--constraint=c"),
+    ):
+        assert f"\n#SBATCH {option}\n" in text

@@ -1,0 +1,133 @@
+"""What `status` says of runs that work, wait, stopped, failed or were killed; and `stop`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from processes import cleared, ended, run_in, start, state, steps_logged, wait_until
+from support import run_program, small_job
+
+from mathreason.cluster.status import view, views
+from mathreason.jobfile import load_job
+from mathreason.results import RunDir, append_jsonl, process_space, write_json
+from mathreason.session import resolve, set_up
+
+WriteJob = Callable[..., Path]
+
+
+def status(results: Path, *arguments: str) -> list[dict[str, Any]]:
+    done = run_program("status", *arguments, "--results", results, "--json")
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_training_under_way_says_how_far_it_is_and_can_be_stopped(
+    write_job: WriteJob, tmp_path: Path
+) -> None:
+    job = small_job()
+    job["training"].update(max_steps=5000, checkpoint_steps=5000)
+    results, output = tmp_path / "results", tmp_path / "said.txt"
+    process = start("train", write_job(job), "--results", results, output=output)
+    with cleared([process]):
+        wait_until(lambda: steps_logged(results) >= 30, process)
+        [found] = status(results)
+        assert (found["status"], found["stage"], found["steps"]) == ("running", "train", 5000)
+        assert 30 <= found["step"] < 5000
+        assert found["loss"] > 0
+        table = run_program("status", "--results", results).stdout
+        assert f"/{found['steps']}" in table
+        run = run_in(results)
+        assert run is not None
+        stop = run_program("stop", run.id, "--results", results)
+        assert stop.returncode == 0, stop.stderr
+        assert ended(process) == 0
+    assert state(results)["reason"] == "a STOP file"
+    [found] = status(results)
+    assert (found["status"], found["note"]) == ("stopped", "a STOP file")
+    again = run_program("stop", run.id, "--results", results)
+    assert again.returncode == 2
+    assert f"nothing works on {run.id} (stopped)" in again.stderr
+
+
+def test_settings_of_the_evaluation_are_those_of_the_last_call(write_job: WriteJob, tmp_path: Path) -> None:
+    path = write_job(small_job())
+    for limit in ("3", "5"):
+        target = resolve(str(path), [f"evaluation.limit={limit}"], tmp_path / "results", None)
+        set_up(target)
+    assert load_job(target.run.job).evaluation.limit == 5
+
+
+def test_rates_come_from_the_last_lines_of_the_log(write_job: WriteJob, tmp_path: Path) -> None:
+    job = small_job()
+    job["training"]["max_steps"] = 100
+    target = resolve(str(write_job(job)), [], tmp_path / "results", None)
+    set_up(target)
+    write_json(target.run.run, {"status": "running", "stage": "train", "process": None})
+    lines = [
+        {
+            "step": 10,
+            "epoch": 0.1,
+            "loss": 2.0,
+            "supervised_tokens": 900,
+            "time": "2026-01-01T00:00:00+00:00",
+        },
+        {
+            "step": 20,
+            "epoch": 0.2,
+            "loss": 1.5,
+            "supervised_tokens": 800,
+            "time": "2026-01-01T00:00:40+00:00",
+        },
+        {"step": 20, "epoch": 0.2, "validation_loss": 1.6, "time": "2026-01-01T00:00:44+00:00"},
+    ]
+    append_jsonl(target.run.log, lines)
+    with target.run.log.open("a", encoding="utf-8") as log:
+        log.write('{"step": 30, "lo')  # being written
+    found = view(target.run)
+    assert (found.step, found.steps, found.loss) == (20, 100, 1.5)
+    assert (found.tokens_per_second, found.eta_seconds) == (20.0, 320.0)
+
+
+def test_runs_are_listed_as_what_they_are(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    wanted = {
+        "failed": {"status": "failed", "error": "no such thing"},
+        "done": {"status": "done"},
+        "pending": {"status": "pending"},
+        "gone": {
+            "status": "running",
+            "process": {"host": process_space(), "pid": 1, "born": "0"},
+        },
+        "elsewhere": {"status": "running", "process": {"host": "another", "pid": 1, "born": "0"}},
+    }
+    for name, values in wanted.items():
+        write_json(results / name / "run.json", {"started_at": name, **values})
+    (results / "torn").mkdir()
+    (results / "torn" / "run.json").write_text('{"status": "do')
+    (results / "empty").mkdir()
+    found = {each.run: (each.status, each.note) for each in views(results)}
+    assert found.pop("torn")[0] == "unreadable"
+    assert found == {
+        "failed": ("failed", "no such thing"),
+        "pending": ("pending", ""),
+        "gone": ("stopped", ""),
+        "elsewhere": ("running", ""),
+    }
+    assert view(RunDir(results / "done")).status == "done"
+
+
+def test_an_empty_folder_and_none_are_said(tmp_path: Path) -> None:
+    assert "nothing runs or waits" in run_program("status", "--results", tmp_path).stdout
+    missing = run_program("status", "--results", tmp_path / "none")
+    assert (missing.returncode, "there is no results folder" in missing.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["status", "stop"])
+def test_run_that_is_not_there_is_refused(command: str, tmp_path: Path) -> None:
+    done = run_program(command, "nothing", "--results", tmp_path)
+    assert done.returncode == 2
+    assert "there is no run 'nothing'" in done.stderr

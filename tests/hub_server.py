@@ -1,0 +1,115 @@
+"""A Hub of one model for tests: what huggingface_hub asks for, over HTTP on this machine.
+
+with Hub(folder, "org/model") as hub:               # HF_ENDPOINT=hub.url
+    ...
+    hub.fetched                                     # names of files, in the order they were asked for
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub:
+    """Serves the files of `folder` as the model `name`; bytes of what is in `damaged` are changed."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder = folder
+        self.name = name
+        self.damaged: set[str] = set()
+        self.fetched: list[str] = []
+        hub = self
+
+        class Handler(_Handler):
+            server_hub = hub
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def info(self) -> dict[str, Any]:
+        """What the API says of the model, with the files' sizes."""
+        files = []
+        for path in sorted(self.folder.iterdir()):
+            entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size, "blobId": "0" * 40}
+            if path.suffix == ".safetensors":
+                entry["lfs"] = {"sha256": digest(path), "size": entry["size"], "pointerSize": 134}
+            files.append(entry)
+        return {"_id": "0", "id": self.name, "modelId": self.name, "sha": COMMIT, "siblings": files}
+
+    def tree(self) -> list[dict[str, Any]]:
+        """The same files as entries of a folder."""
+        return [
+            {
+                "type": "file",
+                "path": file["rfilename"],
+                "size": file["size"],
+                "oid": file["blobId"],
+                **({"lfs": {"oid": file["lfs"]["sha256"], **file["lfs"]}} if "lfs" in file else {}),
+            }
+            for file in self.info()["siblings"]
+        ]
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_hub: Hub
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        del format, args
+
+    def _answer(self, body: bool) -> None:
+        hub, path = self.server_hub, urlsplit(self.path).path
+        if path.startswith(f"/api/models/{hub.name}"):
+            said = hub.tree() if "/tree/" in path else hub.info()
+            self._send(json.dumps(said).encode(), {"Content-Type": "application/json"}, body)
+            return
+        name = path.rpartition("/")[2]
+        file = hub.folder / name
+        if not path.startswith(f"/{hub.name}/resolve/") or not file.is_file():
+            self.send_response(404)
+            self.send_header("X-Error-Code", "EntryNotFound" if hub.name in path else "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = file.read_bytes()
+        if name in hub.damaged:
+            content = content[:-1] + bytes([content[-1] ^ 1])
+        if body:
+            hub.fetched.append(name)
+        self._send(content, {"ETag": f'"{digest(file)}"', "X-Repo-Commit": COMMIT}, body)
+
+    def _send(self, content: bytes, headers: dict[str, str], body: bool) -> None:
+        self.send_response(200)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)

@@ -1,0 +1,55 @@
+"""`mathreason status` and `doctor` beside a real Slurm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from processes import steps_logged
+from slurm_cluster import Cluster, until
+from support import small_job
+
+
+def status(cluster: Cluster, place: Path) -> list[dict[str, Any]]:
+    return [
+        json.loads(line) for line in cluster.output("mathreason", "status", "--json", cwd=place).splitlines()
+    ]
+
+
+def test_status_says_what_waits_and_why_what_runs_and_what_was_cancelled(
+    cluster: Cluster, place: Path
+) -> None:
+    job = small_job()
+    job["training"].update(max_steps=100_000, checkpoint_steps=100_000)
+    (place / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    submitted = cluster.output("mathreason", "submit", "job.yaml", "--sbatch", "hold", cwd=place)
+    number = submitted.split()[2]
+    [held] = status(cluster, place)
+    assert (held["status"], held["note"]) == ("waiting", "train: JobHeldUser")
+    assert [(entry["task"], entry["state"]) for entry in held["jobs"]] == [(number, "PENDING")]
+    twice = cluster.run("mathreason", "submit", "job.yaml", cwd=place)
+    assert twice.returncode == 2
+    assert f"is submitted already: jobs {number} wait or run" in twice.stderr
+
+    cluster.output("scontrol", "release", number)
+    until(lambda: steps_logged(place / "results") >= 3, "step 3")
+    [running] = status(cluster, place)
+    assert (running["status"], running["steps"], running["jobs"][0]["state"]) == (
+        "running",
+        100_000,
+        "RUNNING",
+    )
+    assert running["step"] >= 3
+
+    cluster.output("scancel", number)
+    cluster.ended(number)
+    [stopped] = status(cluster, place)
+    assert (stopped["status"], stopped["jobs"][0]["state"]) == ("stopped", "CANCELLED")
+
+
+def test_doctor_finds_the_controller(cluster: Cluster, place: Path) -> None:
+    lines = cluster.output("mathreason", "doctor", "--json", cwd=place).splitlines()
+    [found] = [check for check in map(json.loads, lines) if check["part"] == "Slurm"]
+    assert (found["state"], found["found"].endswith(", 1 nodes")) == ("ok", True)
