@@ -116,9 +116,12 @@ def _bitsandbytes(job: JobConfig | None) -> Check:
 def _deepspeed() -> Check:
     if importlib.util.find_spec("deepspeed") is None:
         return Check("DeepSpeed", "absent", "not installed", "pip install 'mathreason[deepspeed]' for ZeRO")
-    from deepspeed.git_version_info import installed_ops
+    import torch
 
-    built = [name for name in ("cpu_adam", "async_io") if installed_ops.get(name)]
+    from mathreason.training.operators import choose_accelerator, is_built
+
+    choose_accelerator(not torch.cuda.is_available())
+    built = [name for name in ("cpu_adam", "async_io") if is_built(name)]
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     found = f"{metadata.version('deepspeed')}; built: {', '.join(built) or 'nothing'}"
     if len(built) == 2 or compiler:

@@ -18,6 +18,7 @@ from pathlib import Path
 from mathreason.config import JobConfig
 from mathreason.errors import InputError
 from mathreason.training.launch import Launch, search_path
+from mathreason.training.operators import choose_accelerator, is_built
 
 
 @dataclass(frozen=True)
@@ -77,34 +78,19 @@ def _uneven(setting: Setting) -> bool:
 
 
 def _compiles(on_cpu: bool) -> bool:
-    return _is_built("cpu_adam", on_cpu) or all(
-        shutil.which(name, path=search_path()) for name in ("g++", "ninja")
-    )
-
-
-def _is_built(operator: str, on_cpu: bool) -> bool:
-    """Whether DeepSpeed was installed with an operator that it otherwise compiles."""
     if importlib.util.find_spec("deepspeed") is None:
-        return False
-    _choose_accelerator(on_cpu)
-    from deepspeed.git_version_info import installed_ops
-
-    return bool(installed_ops.get(operator))
+        return True  # another row says what is missing
+    choose_accelerator(on_cpu)
+    return is_built("cpu_adam") or all(shutil.which(name, path=search_path()) for name in ("g++", "ninja"))
 
 
 def _reads_asynchronously(on_cpu: bool) -> bool:
     if importlib.util.find_spec("deepspeed") is None:
-        return True  # another row says what is missing
-    _choose_accelerator(on_cpu)
+        return True  # likewise
+    choose_accelerator(on_cpu)
     from deepspeed.ops.op_builder import AsyncIOBuilder
 
     return bool(AsyncIOBuilder().is_compatible(verbose=False))
-
-
-def _choose_accelerator(on_cpu: bool) -> None:
-    # DeepSpeed decides when it is first imported, and on a machine without GPUs warns about that.
-    if on_cpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def _no_folder(setting: Setting) -> bool:

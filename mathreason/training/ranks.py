@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any
 
 from mathreason.training import launch
+from mathreason.training.operators import choose_accelerator
 
 PATIENCE = timedelta(hours=2)
 """How long ranks wait for each other: rank 0 may be preparing data."""
@@ -43,8 +44,7 @@ def join() -> None:
     if torch.distributed.is_initialized():
         return
     on_cpu = not torch.cuda.is_available()
-    if on_cpu:
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    choose_accelerator(on_cpu)
     _unless_stopped(lambda: _connect(on_cpu, here.zero is not None))
     if not on_cpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # CUDA keeps it for each thread

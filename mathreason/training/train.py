@@ -37,7 +37,7 @@ from mathreason.results import (
     write_jsonl,
     write_text,
 )
-from mathreason.training import checkpoints, launch, ranks, stopping
+from mathreason.training import checkpoints, launch, operators, ranks, stopping
 from mathreason.training.full import export_model, trainable
 from mathreason.training.selection import Exam, SetExam
 from mathreason.training.storage import storing
@@ -63,6 +63,7 @@ def train(job: JobConfig, run: RunDir, reporter: Reporter, set_exam: SetExam) ->
     data = verified_data(run)
     started = time.monotonic()
     base_weights = weights_sha256(job.model) if ranks.rank() == 0 else None
+    operators.prepare(launch.current(), reporter)
     loaded = load_model(job.model, reporter)
     prompter = Prompter(job.prompt, loaded.tokenizer)
     if prompter.hash != data["prompt_hash"]:
