@@ -108,6 +108,10 @@ class RunDir:
     def shard_state(self, shard: Shard) -> Path:
         return self.path / "shards" / f"{shard.number}-of-{shard.count}.json"
 
+    def shard_states(self) -> list[Path]:
+        """Status of every process that shares or shared an evaluation."""
+        return sorted((self.path / "shards").glob("*-of-*.json"))
+
     def shard_log(self, shard: Shard) -> Path:
         return self.shard_state(shard).with_suffix(".txt")
 

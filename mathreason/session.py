@@ -5,7 +5,8 @@
             ...
 
 A target is a job file (whose run directory is found by name and hash) or a run directory. While a
-session is open, run.json says `running` and which process; a second process on the same host is refused.
+session is open, run.json says `running` and which process; a second process on the same host is refused, and
+one on another host takes the run over (`mathreason.ownership`).
 A process that was killed leaves `running` behind, and the next one sees that it is gone and goes on.
 One that is asked to stop (`mathreason.training.stopping`) does so at its next safe point, and run.json says
 `stopped` and why. Of processes that train together only rank 0 keeps status and log.
@@ -25,6 +26,7 @@ from typing import Any
 from mathreason.config import JobConfig
 from mathreason.errors import InputError, MathreasonError
 from mathreason.jobfile import dump_job, load_job, run_id
+from mathreason.ownership import owning, require_ours
 from mathreason.progress import Reporter
 from mathreason.results import (
     RunDir,
@@ -79,6 +81,7 @@ class Session:
 
     def _save(self) -> None:
         if ranks.rank() == 0:
+            require_ours()
             write_json(self.state_path, self.state)
 
 
@@ -145,7 +148,7 @@ def open_session(
     with (
         Reporter(log if speaks else None, quiet=not speaks) as reporter,
         provenance_of(job_provenance(target.job)),
-        listening(stop_file, deadline, consume=shard is None),
+        listening(stop_file, deadline, alone=lambda: shard is None and not _shards_at_work(run)) as request,
     ):
         if shard:
             _note_pending(target)
@@ -153,11 +156,18 @@ def open_session(
         session = Session(target.job, run, target.data_dir, reporter, state_path, started)
         session._save()
         reporter.say(f"run {run.id} in {run.path}")
-        if speaks and stop_file.exists():
-            stop_file.unlink(missing_ok=True)
-            reporter.warn(f"{stop_file} was there from before; it is removed and the run goes on")
-        with _status_kept(session):
+        if speaks and request.found_before:
+            reporter.warn(f"{stop_file} was there from before; the run goes on")
+            request.clear()
+        # Of processes that train together the status knows the first.
+        claim = owning(state_path, session.state["process"]) if speaks else nullcontext()
+        with claim, _status_kept(session):
             yield session
+
+
+def _shards_at_work(run: RunDir) -> bool:
+    """Whether others share an evaluation of the run, who are to see a STOP file as well."""
+    return any(status_of(read_json(path)) == "running" for path in run.shard_states())
 
 
 def set_up(target: Target) -> None:

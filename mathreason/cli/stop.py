@@ -38,8 +38,8 @@ def command(runs: tuple[str, ...], results: Path | None) -> None:
 
 def _at_work(run: Path) -> bool:
     """Whether a process, or one of those that share an evaluation, says that it runs."""
-    from mathreason.results import read_json
+    from mathreason.results import RunDir, read_json
     from mathreason.session import status_of
 
-    states = [run / "run.json", *(run / "shards").glob("*-of-*.json")]
+    states = [run / "run.json", *RunDir(run).shard_states()]
     return any(status_of(read_json(path)) == "running" for path in states)

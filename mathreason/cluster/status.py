@@ -153,7 +153,7 @@ def _submitted(run: RunDir) -> list[dict[str, Any]]:
 
 def _shards(run: RunDir) -> dict[str, str]:
     found = {}
-    for path in sorted((run.path / "shards").glob("*-of-*.json")):
+    for path in run.shard_states():
         try:
             found[path.stem] = status_of(read_json(path))
         except InputError as error:

@@ -21,7 +21,7 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime, timedelta
@@ -30,6 +30,7 @@ from types import FrameType
 from typing import Any
 
 from mathreason.errors import InputError
+from mathreason.ownership import require_ours
 from mathreason.results import write_text
 from mathreason.training.ranks import joined, largest_of_ranks, rank
 
@@ -66,17 +67,19 @@ class Stopped(BaseException):
 class StopRequest:
     """Whether and why to stop. `file` is the STOP file, `deadline` seconds since the epoch.
 
-    `margin` is how many seconds before a deadline the work must begin to end.
+    `margin` is how many seconds before a deadline the work must begin to end. A STOP file that was there
+    before is meant for others, or for an earlier start; `alone` says whether this process alone obeys one.
     """
 
-    def __init__(self, file: Path, deadline: float | None, consume: bool) -> None:
+    def __init__(self, file: Path, deadline: float | None, alone: Callable[[], bool]) -> None:
         self.margin = 0.0
         self._file = file
+        self._before = _identity(file)
         own = os.environ.get(OWN_STOP_FILE)
         self._own_file = Path(own) if own else None
         self._deadline = deadline
         self._slurm = _slurm_end()
-        self._consume = consume
+        self._alone = alone
         self._signal = 0
         self._interrupted = False
 
@@ -102,13 +105,32 @@ class StopRequest:
             return _SLURM
         if self._own_file is not None and self._own_file.exists():
             return _OWN_FILE
-        return _FILE if self._file.exists() else 0
+        return _FILE if _identity(self._file) not in (None, self._before) else 0
 
     def obey(self, code: int) -> Stopped:
-        """The exception to raise; a STOP file that was obeyed goes, so that the next start goes on."""
-        if code == _FILE and self._consume and rank() == 0:
-            self._file.unlink(missing_ok=True)
+        """The exception to raise."""
+        if code == _FILE:
+            self.clear()
         return Stopped(REASONS[code])
+
+    @property
+    def found_before(self) -> bool:
+        """Whether the STOP file is one from before."""
+        return self._before is not None
+
+    def clear(self) -> None:
+        """Remove the STOP file, unless others are to see it too."""
+        if rank() == 0 and self._alone():
+            self._file.unlink(missing_ok=True)
+
+
+def _identity(file: Path) -> tuple[int, int] | None:
+    """Tells one STOP file from a later one; None where there is none."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
 
 
 _current: ContextVar[StopRequest | None] = ContextVar("stop request of the session at hand", default=None)
@@ -125,7 +147,10 @@ def safe_point() -> None:
     Ranks stop together, in training, which agrees on it; until they part this does nothing.
     """
     request = current()
-    if request is not None and not joined() and (code := request.code()):
+    if joined():
+        return
+    require_ours(now=False)
+    if request is not None and (code := request.code()):
         raise request.obey(code)
 
 
@@ -142,9 +167,11 @@ def leave_word(stop: Stopped) -> None:
 
 
 @contextmanager
-def listening(file: Path, deadline: float | None, consume: bool = True) -> Iterator[StopRequest]:
-    """Listen for a stop while open. `consume`: this process alone obeys `file` and so removes it."""
-    request = StopRequest(file, deadline, consume)
+def listening(
+    file: Path, deadline: float | None, alone: Callable[[], bool] = lambda: True
+) -> Iterator[StopRequest]:
+    """Listen for a stop while open. `alone`: whether this process alone obeys `file` and so removes it."""
+    request = StopRequest(file, deadline, alone)
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, request.note) for number in _BY_SIGNAL}

@@ -25,6 +25,7 @@ from mathreason.data.prompts import Example, Prompter
 from mathreason.data.tokens import encode_all
 from mathreason.errors import InputError, MathreasonError
 from mathreason.models import ADAPTER_WEIGHTS, LoadedModel, load_model, weights_sha256
+from mathreason.ownership import require_ours
 from mathreason.progress import Reporter
 from mathreason.results import (
     RunDir,
@@ -75,6 +76,7 @@ def train(job: JobConfig, run: RunDir, reporter: Reporter, set_exam: SetExam) ->
         trainer = _trainer(job, run, loaded, prompter, reporter, set_exam, stack)
         resumed, seconds = _train(job, run, trainer, reporter)
     if ranks.rank() == 0:
+        require_ours()
         with storing("the adapter and train.json", run.path):
             step, best = _choose(trainer)
             checkpoint = run.checkpoints / f"checkpoint-{step}"

@@ -22,6 +22,7 @@ from transformers import PrinterCallback, Trainer, TrainerControl
 
 from mathreason.data.packing import IGNORED
 from mathreason.errors import InputError, MathreasonError
+from mathreason.ownership import Overtaken, require_ours
 from mathreason.results import RunDir, Shard, append_jsonl, now, to_json, write_text
 from mathreason.training import checkpoints, launch, ranks, selection, stopping
 from mathreason.training.accounting import StepTimes
@@ -249,6 +250,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
     def _diverged(self, step: int, wrong: str) -> None:
         names = self.trend.problem_ids
         if self.is_world_process_zero():
+            require_ours(now=False)
             with storing("log.jsonl", self.run.path):
                 line = {"step": step, "diverged": wrong, "problem_ids": names, "time": now()}
                 append_jsonl(self.run.log, [line])
@@ -289,6 +291,8 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         started = time.monotonic()
         self.times.mark("other")
         writing = self.run.checkpoints / checkpoints.WRITING
+        if self.is_world_process_zero():
+            require_ours()
         unlogged = [loss for (loss,) in ranks.gathered([self._tr_loss.item()])]
         try:
             with storing(f"the checkpoint of step {self.state.global_step}", self.run.checkpoints):
@@ -296,6 +300,8 @@ class MathTrainer(Trainer):  # type: ignore[misc]
                 ranks.barrier()
                 if self.is_world_process_zero():
                     self._commit(writing / f"checkpoint-{self.state.global_step}", unlogged)
+        except Overtaken:
+            raise
         except MathreasonError:
             shutil.rmtree(writing, ignore_errors=True)  # makes room for saying what failed
             raise
@@ -314,6 +320,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             "distribution": launch.current().name,
         }
         write_text(written / STATE, to_json(state) + "\n")
+        require_ours()
         checkpoints.commit(written, self.run.checkpoints)
         best = self.best()
         checkpoints.prune(self.run.checkpoints, self.keep_last, best.step if best else None)

@@ -229,18 +229,32 @@ def test_first_interrupt_is_a_request_and_the_second_interrupts(tmp_path: Path) 
 def test_outside_a_session_a_safe_point_does_nothing_and_inside_it_obeys(tmp_path: Path) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     safe_point()
-    (tmp_path / "STOP").touch()
     try:
-        with pytest.raises(Stopped, match="a STOP file"), listening(tmp_path / "STOP", None):
+        with listening(tmp_path / "STOP", None):
             safe_point()
+            (tmp_path / "STOP").touch()
+            with pytest.raises(Stopped, match="a STOP file"):
+                safe_point()
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert not (tmp_path / "STOP").exists()
 
 
+def test_only_a_stop_file_made_since_the_start_is_obeyed_and_others_see_it_too(tmp_path: Path) -> None:
+    file = tmp_path / "STOP"
+    file.touch()
+    with listening(file, None, alone=lambda: False) as request:
+        assert request.found_before
+        assert request.code() == 0
+        os.utime(file, (1, 1))  # asked once more
+        assert REASONS[request.code()] == "a STOP file"
+        request.obey(request.code())
+    assert file.exists()
+
+
 def test_the_margin_moves_the_stop_before_the_deadline(tmp_path: Path) -> None:
-    request = StopRequest(tmp_path / "STOP", time.time() + 1000, consume=True)
+    request = StopRequest(tmp_path / "STOP", time.time() + 1000, alone=lambda: True)
     assert request.code() == 0
     request.margin = 1001
     assert REASONS[request.code()] == "the deadline"
