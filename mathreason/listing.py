@@ -55,16 +55,21 @@ def _scores(run: RunDir) -> dict[str, Any]:
 
 
 def runs_in(root: Path) -> list[RunDir]:
-    """The run directories of a results folder, in no order."""
+    """The run directories of a results folder, in no order, also of runs killed before their first status."""
     with os.scandir(root) as entries:
-        found = [entry.path for entry in entries if os.path.isfile(f"{entry.path}/run.json")]  # noqa: PTH113
+        found = [
+            entry.path
+            for entry in entries
+            if os.path.isfile(f"{entry.path}/run.json")  # noqa: PTH113  a Path for each costs seconds
+            or os.path.isfile(f"{entry.path}/job.yaml")  # noqa: PTH113
+        ]
     return [RunDir(Path(path)) for path in found]
 
 
 def summarize(run: RunDir) -> RunSummary:
     """The state of one run, from run.json and scores.json."""
     try:
-        state = read_json(run.run)
+        state = read_json(run.run) if run.run.is_file() else {}
         scores = _scores(run)
     except InputError as error:
         return RunSummary(run.id, "unreadable", note=str(error))

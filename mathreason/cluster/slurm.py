@@ -26,7 +26,11 @@ OVER = {
     "TIMEOUT",
 }
 """States of a job that will not run again (squeue(1), JOB STATE CODES)."""
+BAD = OVER - {"CANCELLED", "COMPLETED"}
+"""Of these the states that say that something went wrong."""
 PATIENCE_SECONDS = 60.0
+AT_ONCE = 2000
+"""Jobs asked for in one call: the system limits an argument to 128 KiB (execve(2))."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +58,14 @@ def sbatch(arguments: Sequence[str]) -> str:
 
 def queue(jobs: Sequence[str] | None = None) -> list[Entry]:
     """What Slurm knows of `jobs` by number, of this user's without; those it has forgotten are left out."""
-    if jobs is not None and not jobs:
-        return []
-    which = [f"--user={getpass.getuser()}"] if jobs is None else [f"--jobs={','.join(jobs)}"]
-    done = _call(["squeue", "--noheader", "--states=all", "--format=%i|%F|%T|%r", *which])
+    if jobs is None:
+        return _squeue(f"--user={getpass.getuser()}")
+    parts = [jobs[at : at + AT_ONCE] for at in range(0, len(jobs), AT_ONCE)]
+    return [entry for part in parts for entry in _squeue(f"--jobs={','.join(part)}")]
+
+
+def _squeue(which: str) -> list[Entry]:
+    done = _call(["squeue", "--noheader", "--states=all", "--format=%i|%F|%T|%r", which])
     if done.returncode:
         if "Invalid job id" in done.stderr:  # all of them forgotten
             return []

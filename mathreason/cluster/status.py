@@ -27,12 +27,14 @@ from mathreason.session import status_of
 
 TAIL_BYTES = 16384
 """Of log.jsonl, which may be long: its last lines are enough."""
+FORGOTTEN, UNKNOWN = "FORGOTTEN", "UNKNOWN"
+"""States of a job that Slurm no longer knows (some minutes after its end), and where it cannot be asked."""
 ACTIVE = ("running", "waiting", "pending", "stopped", "failed", "unreadable")
 
 
 @dataclass(frozen=True)
 class JobView:
-    """A Slurm job of a run; `state` is Slurm's, or `forgotten` when Slurm no longer knows it."""
+    """A Slurm job of a run; `state` is Slurm's, or FORGOTTEN or UNKNOWN."""
 
     stage: str
     task: str
@@ -62,19 +64,28 @@ class View:
 
 
 def views(root: Path) -> list[View]:
-    """Every run in `root` that is not done, the last started first. InputError without such a folder."""
+    """Every run and sweep in `root` that is not done, the last started first.
+
+    Raises InputError without such a folder.
+    """
     if not root.is_dir():
         raise InputError(f"there is no results folder {root}; give one with --results DIR")
-    runs = runs_in(root)
+    runs = [*runs_in(root), *_sweeps_in(root)]
     queue = _Queue(runs)
     found = [view_of(run, queue) for run in runs]
-    active = [view for view in found if view.status in ACTIVE or _alive(view)]
+    active = [view for view in found if view.status in ACTIVE or _alive(view.jobs)]
     return sorted(active, key=lambda view: (view.started_at, view.run), reverse=True)
 
 
 def view(run: RunDir) -> View:
     """One run, done or not."""
     return view_of(run, _Queue([run]))
+
+
+def _sweeps_in(root: Path) -> list[RunDir]:
+    """Folders of submitted sweeps: no runs themselves, they have Slurm's jobs alone."""
+    found = [path.parent.parent for path in root.glob(f"*/slurm/{SUBMISSION}")]
+    return [RunDir(path) for path in found if not (path / "job.yaml").is_file()]
 
 
 class _Queue:
@@ -84,19 +95,21 @@ class _Queue:
         self._of_run = {run.path: _submitted(run) for run in runs}
         ids = sorted({str(job["id"]) for jobs in self._of_run.values() for job in jobs})
         self.note = ""
-        self.entries: list[slurm.Entry] = []
+        self.entries: dict[str, list[slurm.Entry]] = {}
         try:
-            self.entries = slurm.queue(ids)
+            for entry in slurm.queue(ids):
+                self.entries.setdefault(entry.job, []).append(entry)
         except MathreasonError as error:
             self.note = str(error)
 
     def jobs(self, run: RunDir) -> list[JobView]:
         found = []
         for job in self._of_run[run.path]:
-            mine = [entry for entry in self.entries if entry.job == str(job["id"])]
-            if not mine and not self.note:
-                found.append(JobView(job["stage"], str(job["id"]), "FORGOTTEN", ""))
-            found += [JobView(job["stage"], entry.task, entry.state, entry.reason) for entry in mine]
+            stage, number = job["stage"], str(job["id"])
+            mine = self.entries.get(number, [])
+            if not mine:
+                found.append(JobView(stage, number, UNKNOWN if self.note else FORGOTTEN, self.note))
+            found += [JobView(stage, entry.task, entry.state, entry.reason) for entry in mine]
         return found
 
 
@@ -104,14 +117,11 @@ def view_of(run: RunDir, queue: _Queue) -> View:
     """One run with its jobs in `queue`."""
     jobs = queue.jobs(run)
     try:
-        state = read_json(run.run)
+        state = read_json(run.run) if run.run.is_file() else {}
+        shards = {path.stem: read_json(path) for path in run.shard_states()}
     except InputError as error:
         return View(run.id, "unreadable", note=str(error), jobs=jobs)
-    status = _status(state, jobs, queue.note)
-    note = str(state.get("error") or state.get("reason") or "") if status in ("failed", "stopped") else ""
-    reasons = [job for job in jobs if job.state == "PENDING" and job.reason not in ("None", "")]
-    if status in ("waiting", "pending") and reasons:
-        note = ", ".join(f"{job.stage}: {job.reason}" for job in reasons)
+    status, note = _status(run, state, jobs, shards)
     if status == "done" and not jobs:
         return View(run.id, status)
     return View(
@@ -121,24 +131,57 @@ def view_of(run: RunDir, queue: _Queue) -> View:
         started_at=str(state.get("started_at", "")),
         note=note,
         jobs=jobs,
-        shards=_shards(run),
+        shards={name: status_of(shard) for name, shard in shards.items()},
         **_progress(run, status),
     )
 
 
-def _status(state: dict[str, Any], jobs: list[JobView], unknown: str) -> str:
-    """The run's own word, corrected by what Slurm knows better."""
-    said = status_of(state)
-    alive = {job.state for job in jobs if job.state not in slurm.OVER and job.state != "FORGOTTEN"}
-    if said in ("pending", "stopped") and "RUNNING" not in alive and alive:
-        return "waiting"
-    if said == "running" and jobs and not alive and not unknown:
-        return "stopped"  # on another host, whose processes nobody here can see
-    return said
+def _status(
+    run: RunDir, state: dict[str, Any], jobs: list[JobView], shards: dict[str, dict[str, Any]]
+) -> tuple[str, str]:
+    """(status, note): the run's own word and that of its shards, corrected by what Slurm knows better."""
+    said, alive = status_of(state), _alive(jobs)
+    over = bool(jobs) and not alive and all(job.state != UNKNOWN for job in jobs)
+    if said == "failed":
+        return said, str(state.get("error") or "")
+    if said == "running":  # on another host, maybe, whose processes nobody here can see
+        return _ended(run, said, jobs) if over else (said, "")
+    if not over and any(status_of(shard) == "running" for shard in shards.values()):
+        return "running", ""
+    if any(job.state == "RUNNING" for job in alive):
+        return said, ""
+    if alive:
+        waits = [job for job in alive if job.state == "PENDING" and job.reason not in ("None", "")]
+        return "waiting", ", ".join(f"{job.stage}: {job.reason}" for job in waits)
+    for name, shard in shards.items():
+        if status_of(shard) == "failed":
+            return "failed", f"shard {name}: {shard.get('error', '')}"
+    if over and _is_unfinished(run, said, jobs):
+        return _ended(run, said, jobs)
+    return said, str(state.get("reason") or "") if said == "stopped" else ""
 
 
-def _alive(view: View) -> bool:
-    return any(job.state not in slurm.OVER and job.state != "FORGOTTEN" for job in view.jobs)
+def _is_unfinished(run: RunDir, said: str, jobs: list[JobView]) -> bool:
+    """Whether jobs that are all over have left undone what they were submitted for."""
+    if said == "done":
+        return any(job.stage == "report" for job in jobs) and not run.comparison.is_file()
+    return said == "pending" or any(job.state in slurm.BAD for job in jobs)
+
+
+def _ended(run: RunDir, said: str, jobs: list[JobView]) -> tuple[str, str]:
+    """Why nothing is at work, as far as Slurm says it."""
+    if bad := [job for job in jobs if job.state in slurm.BAD]:
+        stages = ", ".join(f"{job.stage}: {job.state} ({job.reason})" for job in bad)
+        return "failed", f"{stages}; see {run.path / 'slurm'}"
+    if said == "running" or any(job.state == "CANCELLED" for job in jobs):
+        return "stopped", ", ".join(f"{job.stage}: {job.state.lower()}" for job in jobs)
+    if not run.job.is_file():  # a sweep, whose runs say the rest
+        return "done", ""
+    return "failed", f"its jobs are gone, and they have not done it all; see {run.path / 'slurm'}"
+
+
+def _alive(jobs: list[JobView]) -> list[JobView]:
+    return [job for job in jobs if job.state not in slurm.OVER and job.state not in (FORGOTTEN, UNKNOWN)]
 
 
 def _submitted(run: RunDir) -> list[dict[str, Any]]:
@@ -149,16 +192,6 @@ def _submitted(run: RunDir) -> list[dict[str, Any]]:
     except InputError:
         return []
     return jobs
-
-
-def _shards(run: RunDir) -> dict[str, str]:
-    found = {}
-    for path in run.shard_states():
-        try:
-            found[path.stem] = status_of(read_json(path))
-        except InputError as error:
-            found[path.stem] = f"unreadable: {error}"
-    return found
 
 
 # -- how far ---------------------------------------------------------------------------------------

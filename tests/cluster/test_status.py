@@ -11,9 +11,10 @@ import pytest
 from processes import cleared, ended, run_in, start, state, steps_logged, wait_until
 from support import run_program, small_job
 
-from mathreason.cluster.status import view, views
+from mathreason.cluster.slurm import Entry
+from mathreason.cluster.status import _Queue, view, view_of, views
 from mathreason.jobfile import load_job
-from mathreason.results import RunDir, append_jsonl, process_space, write_json
+from mathreason.results import RunDir, Shard, append_jsonl, process_space, write_json
 from mathreason.session import resolve, set_up
 
 WriteJob = Callable[..., Path]
@@ -118,6 +119,59 @@ def test_runs_are_listed_as_what_they_are(tmp_path: Path) -> None:
         "elsewhere": ("running", ""),
     }
     assert view(RunDir(results / "done")).status == "done"
+
+
+@pytest.mark.parametrize(
+    ("said", "queued", "wanted", "note"),
+    [
+        ("pending", {"train": "OUT_OF_MEMORY"}, "failed", "train: OUT_OF_MEMORY (why)"),
+        ("pending", {"train": "CANCELLED"}, "stopped", "train: cancelled"),
+        ("pending", {}, "failed", "its jobs are gone"),
+        ("pending", {"train": "PENDING"}, "waiting", "train: why"),
+        ("running", {"train": "NODE_FAIL"}, "failed", "train: NODE_FAIL (why)"),
+        ("running", {}, "stopped", "train: forgotten"),
+        ("stopped", {"train": "COMPLETED"}, "stopped", "a STOP file"),
+        ("done", {"train": "COMPLETED", "report": "COMPLETED"}, "failed", "its jobs are gone"),
+        ("done", {"train": "COMPLETED", "tuned": "FAILED", "report": "CANCELLED"}, "failed", "tuned: FAILED"),
+        ("done", {"train": "COMPLETED", "tuned": "PENDING"}, "waiting", "tuned: why"),
+    ],
+)
+def test_jobs_that_ended_explain_what_the_run_does_not_know(
+    said: str, queued: dict[str, str], wanted: str, note: str, tmp_path: Path
+) -> None:
+    run = RunDir(tmp_path / "run")
+    write_json(run.run, {"status": said, "process": None, "reason": "a STOP file"})
+    run.job.write_text("name: run\n")
+    stages = list(queued) or ["train"]
+    jobs = [{"stage": stage, "id": str(number)} for number, stage in enumerate(stages)]
+    write_json(run.path / "slurm" / "submission.json", {"jobs": jobs})
+    queue = _Queue([run])
+    queue.note = ""  # Slurm answers
+    queue.entries = {
+        str(number): [Entry(str(number), str(number), state, "why")]
+        for number, state in enumerate(queued.values())
+    }
+    found = view_of(run, queue)
+    assert found.status == wanted
+    assert note in found.note
+
+
+def test_a_shard_that_failed_is_seen_when_the_training_is_done(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "results" / "run")
+    write_json(run.run, {"status": "done", "process": None})
+    write_json(run.shard_state(Shard(2, 4)), {"status": "failed", "process": None, "error": "disk full"})
+    [found] = views(tmp_path / "results")
+    assert (found.status, found.note) == ("failed", "shard 2-of-4: disk full")
+
+
+def test_run_killed_before_its_first_status_is_pending(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "results" / "run")
+    run.path.mkdir(parents=True)
+    run.job.write_text("name: run\n")
+    [found] = views(tmp_path / "results")
+    assert (found.run, found.status) == ("run", "pending")
+    listed = run_program("results", "--results", tmp_path / "results", "--json")
+    assert json.loads(listed.stdout)["status"] == "pending"
 
 
 def test_an_empty_folder_and_none_are_said(tmp_path: Path) -> None:

@@ -49,6 +49,29 @@ def test_status_says_what_waits_and_why_what_runs_and_what_was_cancelled(
     assert (stopped["status"], stopped["jobs"][0]["state"]) == ("stopped", "CANCELLED")
 
 
+def test_sweep_that_waits_and_job_that_never_began_are_seen(cluster: Cluster, place: Path) -> None:
+    job = small_job()
+    (place / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    job["sweep"] = {"grid": {"lora.r": [2, 4]}}
+    (place / "sweep.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    for name in ("sweep.yaml", "job.yaml"):
+        cluster.output("mathreason", "submit", name, "--sbatch", "hold", cwd=place)
+    found = {view["jobs"][0]["stage"]: view for view in status(cluster, place)}
+    assert (found["sweep"]["status"], found["sweep"]["note"]) == ("waiting", "sweep: JobHeldUser")
+    assert "-sweep-" in found["sweep"]["run"]
+
+    numbers = {stage: view["jobs"][0]["task"].partition("_")[0] for stage, view in found.items()}
+    cluster.output("scancel", numbers["sweep"])
+    helper = place / "results" / found["train"]["run"] / "slurm" / "common.sh"
+    helper.write_text("exit 3\n")
+    cluster.output("scontrol", "release", numbers["train"])
+    cluster.ended(numbers["train"])
+    found = {view["jobs"][0]["stage"]: view for view in status(cluster, place)}
+    assert found["sweep"]["status"] == "stopped"
+    assert (found["train"]["status"], found["train"]["jobs"][0]["state"]) == ("failed", "FAILED")
+    assert "train: FAILED (NonZeroExitCode)" in found["train"]["note"]
+
+
 def test_doctor_finds_the_controller(cluster: Cluster, place: Path) -> None:
     lines = cluster.output("mathreason", "doctor", "--json", cwd=place).splitlines()
     [found] = [check for check in map(json.loads, lines) if check["part"] == "Slurm"]
