@@ -26,7 +26,8 @@ export MATHREASON_RESULTS
 [[ -z ${MATHREASON_DATA_DIR:-} || $MATHREASON_DATA_DIR == /* ]] || MATHREASON_DATA_DIR=$PWD/$MATHREASON_DATA_DIR
 [[ -z ${MATHREASON_DATA_DIR:-} ]] || export MATHREASON_DATA_DIR
 # Compute nodes are taken to be offline; `mathreason data prefetch JOB` on the login node fetches what is needed.
-export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1} HF_DATASETS_OFFLINE=${HF_DATASETS_OFFLINE:-1}
+export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
+export HF_DATASETS_OFFLINE=${HF_DATASETS_OFFLINE:-$HF_HUB_OFFLINE}
 export TOKENIZERS_PARALLELISM=false
 export HF_HOME=${HF_HOME:-${HOME:-$PWD}/.cache/huggingface}
 # srun no longer takes this over from sbatch by itself (Slurm 22.05).
@@ -56,25 +57,34 @@ open_scratch() {
   [[ ${STAGE:-0} != 1 ]] || stage
 }
 
-# Copy what is read often to this node's disk, where there is room for it.
+# Whether this shell only starts others, each on its own node with a disk of its own.
+only_starts() { [[ ${SLURM_JOB_NUM_NODES:-1} != 1 && ${BASH_SOURCE[0]} != "$0" ]]; }
+
+# Copy what is read often to this node's disk, where there is room for it. On several nodes each does so itself.
 stage() {
-  local source size free
-  for source in "${MATHREASON_DATA_DIR:-}" "$HF_HOME/hub"; do
-    [[ -n $source && -d $source ]] || continue
-    size=$(du -sk "$source" | cut -f1)
-    free=$(df -k --output=avail "$scratch" | tail -n1)
-    if ((size + 1048576 > free)); then
-      say "not copied to $scratch: $source needs $((size / 1024)) MiB, $((free / 1024)) MiB are free"
-      continue
-    fi
-    cp -a "$source" "$scratch/"
-    say "copied $source to $scratch ($((size / 1024)) MiB)"
-    if [[ $source == "$HF_HOME/hub" ]]; then
-      export HF_HUB_CACHE=$scratch/hub
-    else
-      export MATHREASON_DATA_DIR=$scratch/${source##*/}
-    fi
-  done
+  if only_starts; then
+    [[ $RUNTIME != pyxis ]] || say "STAGE=1 is not for Pyxis on several nodes: nothing is copied"
+    return
+  fi
+  staged MATHREASON_DATA_DIR "${MATHREASON_DATA_DIR:-}"
+  staged HF_HUB_CACHE "${HF_HUB_CACHE:-$HF_HOME/hub}"
+}
+
+# Set VARIABLE to a copy of FOLDER; leave it as it is where that cannot be had.
+staged() {
+  local size free copy=$scratch/$1
+  [[ -n $2 && -d $2 ]] || return 0
+  size=$(du -sk "$2/." | cut -f1)
+  free=$(df -k --output=avail "$scratch" | tail -n1)
+  if ((size + 1048576 > free)); then
+    say "not copied to $scratch: $2 needs $((size / 1024)) MiB, $((free / 1024)) MiB are free"
+  elif mkdir "$copy" && cp -a "$2/." "$copy"; then
+    say "copied $2 to $scratch ($((size / 1024)) MiB)"
+    export "$1=$copy"
+  else
+    say "not copied to $scratch: $2; it is read where it is"
+    rm -rf -- "$copy"
+  fi
 }
 
 # Leave nothing behind on this node; a container outlives the client that started it.
@@ -90,7 +100,7 @@ close_scratch() {
 # Folders that the program sees in a container, at the same places as outside.
 visible_folders() {
   local folder
-  for folder in "$PWD" "$MATHREASON_RESULTS" "${MATHREASON_DATA_DIR:-}" "$HF_HOME" "$scratch"; do
+  for folder in "$PWD" "$MATHREASON_RESULTS" "${MATHREASON_DATA_DIR:-}" "$HF_HOME" "${HF_HUB_CACHE:-}" "$scratch"; do
     [[ -z $folder || ! -d $folder ]] || printf '%s\n' "$folder"
   done | sort -u
 }
@@ -110,7 +120,6 @@ in_runtime() {
       ;;
     docker)
       container=mathreason-$task
-      [[ ${SLURM_JOB_NUM_NODES:-1} == 1 ]] || container+=-${SLURM_NODEID:-0}
       command=(docker run --rm --init --name "$container" --user "$(id -u):$(id -g)" --ipc=host --network host)
       # Those of the job alone, which are numbered from 0 inside, whatever CUDA_VISIBLE_DEVICES says outside.
       gpus=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-}}
@@ -120,7 +129,10 @@ in_runtime() {
       command+=(--workdir "$PWD" --entrypoint "$1" "$IMAGE" "${@:2}")
       ;;
     apptainer)
-      command=(apptainer exec)
+      # By these names, so that neither the image's own values nor the definition file's win.
+      command=(env)
+      while read -r name; do command+=("APPTAINERENV_$name=${!name}"); done < <(passed_on)
+      command+=(apptainer exec)
       [[ ! -e /dev/nvidiactl ]] || command+=(--nv)
       while read -r folder; do command+=(--bind "$folder"); done < <(visible_folders)
       command+=(--pwd "$PWD" "$IMAGE" "$@")
@@ -221,12 +233,16 @@ stopped() {
 
 # `mathreason train` on what the job has: one process, one for each GPU of a node, or that on every node.
 train() {
-  local count=${SLURM_JOB_NUM_NODES:-1} each=${SLURM_GPUS_ON_NODE:-1} head port
-  each=${PROCESSES_PER_NODE:-$each}
+  local count=${SLURM_JOB_NUM_NODES:-1} each=${PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}} head port
   if [[ $count == 1 && $each == 1 ]]; then
+    # One GPU is one rank, whatever number an accelerate configuration has.
+    [[ -z ${SLURM_GPUS_ON_NODE:-} || " $* " != *" --accelerate-config"[\ =]* || " $* " == *" --processes"[\ =]* ]] ||
+      set -- "$@" --processes 1
     carry_out mathreason train "$@"
   elif [[ $count == 1 ]]; then
     carry_out torchrun --standalone --nproc-per-node="$each" --max-restarts=0 -m mathreason train "$@"
+  elif [[ $RUNTIME == docker ]]; then
+    refuse "RUNTIME=docker trains on one node, as a cancelled job would leave containers on others; choose apptainer or pyxis"
   else
     read -r head < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
     port=$((20000 + SLURM_JOB_ID % 20000))
@@ -260,7 +276,7 @@ if [[ ${BASH_SOURCE[0]} != "$0" ]]; then
 fi
 open_scratch
 if [[ ${BASH_SOURCE[0]} == "$0" ]]; then # one node of several: srun started this file with the command to run
-  trap 'interrupted=1; end_container &' TERM
+  trap 'interrupted=1' TERM
   in_runtime "$@"
   await "${command[@]}"
 fi

@@ -6,6 +6,7 @@ chain.jobs, chain.folder                # for `described` and `submit`
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from mathreason.errors import InputError
 from mathreason.jobfile import load_job
 from mathreason.results import RunDir
 from mathreason.session import Target, resolve
+from mathreason.training.launch import Launch, planned_launch
+
+OFFLINE = "HF_HUB_OFFLINE"
 
 
 @dataclass(frozen=True)
@@ -80,17 +84,16 @@ def _of_sweep(request: Request, path: Path) -> Chain:
 
 
 def _jobs(request: Request, steps: list[Step], name: str, folder: Path) -> list[Job]:
-    place = Place(
-        Path.cwd(),
-        folder / "slurm" / HELPER,
-        variables(
-            folder.parent,
-            request.data_dir.absolute() if request.data_dir else None,
-            request.runtime,
-            request.image,
-            request.max_restarts,
-        ),
+    found = variables(
+        folder.parent,
+        request.data_dir.absolute() if request.data_dir else None,
+        request.runtime,
+        request.image,
+        request.max_restarts,
     )
+    if _nodes_online():
+        found[OFFLINE] = os.environ[OFFLINE]
+    place = Place(Path.cwd(), folder / "slurm" / HELPER, found)
     return jobs_of(steps, name, request.resources, place, folder / "slurm")
 
 
@@ -100,20 +103,53 @@ def _jobs(request: Request, steps: list[Step], name: str, folder: Path) -> list[
 def _check(request: Request, jobs: list[JobConfig], where: str, results: Path) -> None:
     from mathreason.hub import require_local
     from mathreason.training.compatibility import Setting, require
-    from mathreason.training.launch import Launch, planned_launch
     from mathreason.validation import check_job
 
     if request.data_dir is not None and not request.data_dir.is_dir():
         raise InputError(f"--data-dir {request.data_dir}: no such folder")
-    launched = planned_launch(request.accelerate_config) if request.accelerate_config else Launch()
-    launched = replace(launched, processes=request.resources.nodes * max(1, request.resources.gpus))
+    if request.runtime == "docker" and request.resources.nodes > 1:
+        raise InputError(
+            "--runtime docker is for one node, as a cancelled job would leave containers on others; "
+            "choose apptainer or pyxis"
+        )
+    launched = _launch_of(request)
     for job in jobs:
         check_job(job, Path(where))
         require(Setting(job, launched), where)
-        require_local(job, where, request.data_dir, request.overrides)
+        if not _nodes_online():
+            require_local(job, where, request.data_dir, request.overrides)
     refuse_unshared(results)
     if request.gpu_memory is not None:
-        _refuse_too_large(jobs[0], request.gpu_memory, where)
+        if launched.engine:
+            raise InputError(
+                f"--gpu-memory: the plan is of a whole model on each GPU, and {request.accelerate_config} "
+                "keeps parts of it elsewhere; leave out --gpu-memory"
+            )
+        for job in _of_different_size(jobs):
+            _refuse_too_large(job, request.gpu_memory, where)
+
+
+def _launch_of(request: Request) -> Launch:
+    """The launch as `train` of slurm/common.sh makes it: one rank for each GPU."""
+    nodes, gpus = request.resources.nodes, request.resources.gpus
+    planned = planned_launch(request.accelerate_config) if request.accelerate_config else Launch()
+    if nodes == 1 and gpus == 0:  # `mathreason train` alone, which starts as many as the configuration says
+        return planned
+    return replace(planned, processes=nodes * max(1, gpus))
+
+
+def _nodes_online() -> bool:
+    """Whether who submits has said so; the batch scripts take nodes to be offline otherwise."""
+    return (os.environ.get(OFFLINE) or "1").upper() not in ("1", "ON", "YES", "TRUE")  # as huggingface_hub
+
+
+def _of_different_size(jobs: list[JobConfig]) -> list[JobConfig]:
+    """One of those jobs whose memory is the same, as seeds and data do not change it."""
+    found: dict[str, JobConfig] = {}
+    for job in jobs:
+        shape = job.model_dump_json(include={"model", "lora", "training"}, exclude={"training": {"seed"}})
+        found.setdefault(f"{shape} {job.data.max_length}", job)
+    return list(found.values())
 
 
 def _refuse_too_large(job: JobConfig, memory: str, where: str) -> None:

@@ -10,6 +10,7 @@ A check is `ok`, a `warning` (the work goes on, slower or with a fallback), `bro
 from __future__ import annotations
 
 import importlib.util
+import mmap
 import os
 import secrets
 import shutil
@@ -54,6 +55,7 @@ def examine(job: JobConfig | None, where: str, results: Path, data_dir: Path | N
         _deepspeed(),
         _flash_attention(job),
         *_space(results),
+        _kernel_folder(),
         _shared_folder(results),
         _slurm(),
         *_containers(),
@@ -158,6 +160,21 @@ def _space(results: Path) -> Iterator[Check]:
         found = f"{path}: {free / 2**30:.0f} GiB free ({file_system_of(path)})"
         little = free < LITTLE_BYTES
         yield Check(f"space for {name}", "warning" if little else "ok", found, "make room" if little else "")
+
+
+def _kernel_folder() -> Check:
+    """Whether programs compiled at run time can be loaded from where Triton keeps them."""
+    folder = Path(os.environ.get("TRITON_CACHE_DIR", "~/.triton")).expanduser().absolute()
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    remedy = "set TRITON_CACHE_DIR to a folder of a file system mounted with exec (docker: --tmpfs /tmp:exec)"
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.truncate(mmap.PAGESIZE)
+            flags, rights = mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_EXEC
+            mmap.mmap(file.fileno(), mmap.PAGESIZE, flags=flags, prot=rights).close()
+    except OSError as error:
+        return Check("compiled kernels", "warning", f"{folder}: {error.strerror}", remedy)
+    return Check("compiled kernels", "ok", f"{folder}: written, loaded")
 
 
 def _shared_folder(results: Path) -> Check:

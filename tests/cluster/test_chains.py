@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "pipeline": True,
         "runtime": "docker",
         "image": "mathreason",
-        "resources": FULL,
+        "resources": replace(FULL, nodes=1),
         "overrides": SIXTEEN,
     },
     "sweep_native": {"overrides": ("training.learning_rate=2e-3",)},
@@ -102,6 +103,15 @@ def test_an_option_that_slurm_would_read_as_another_is_refused(checkout: Path) -
             r"data gsm8k/train \(data/gsm8k/train.jsonl\).*data prefetch .*job.yaml --set .* --data-dir data",
         ),
         ({"overrides": ("model.quantization=nf4",), "accelerate_config": "zero3_cpu_offload"}, "nf4"),
+        ({"gpu_memory": "80GiB", "accelerate_config": "zero3_cpu_offload"}, "leave out --gpu-memory"),
+        (
+            {"runtime": "docker", "image": "mathreason", "resources": Resources(nodes=2)},
+            "--runtime docker is for one node",
+        ),
+        (  # of a sweep, one run alone too large: its rank
+            {"target": "large.yaml", "gpu_memory": "2GiB"},
+            "the training does not fit into 2GiB",
+        ),
         ({"overrides": ("training.learning_rate=-1",)}, "training.learning_rate"),
         ({"resources": Resources(nodes=3, gpus=8)}, "gradient_accumulation is 1, which 24 processes cannot"),
     ],
@@ -110,8 +120,34 @@ def test_what_would_fail_on_the_cluster_is_refused_before(
     change: dict[str, Any], said: str, checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(checkout / "no-cache"))
+    large = {**small_job(), "sweep": {"grid": {"lora.r": [2, 1_000_000]}}}
+    (checkout / "large.yaml").write_text(yaml.safe_dump(large), encoding="utf-8")
     with pytest.raises(InputError, match=said):
-        chain_of(Request(str(checkout / "job.yaml"), **change))
+        chain_of(Request(**{"target": str(checkout / "job.yaml"), **change}))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "passes"), [(1, True), (2, False)], ids=["one-rank", "two-ranks-cannot-divide-one-block"]
+)
+def test_the_ranks_checked_are_those_that_will_run(gpus: int, passes: bool, checkout: Path) -> None:
+    """Not those of the accelerate configuration, whose num_processes is 2."""
+    request = Request(
+        str(checkout / "job.yaml"), accelerate_config="ddp", resources=Resources(gpus=gpus), results=checkout
+    )
+    if passes:
+        chain_of(request)
+    else:
+        with pytest.raises(InputError, match="gradient_accumulation is 1, which 2 processes cannot"):
+            chain_of(request)
+
+
+def test_nodes_that_are_online_need_nothing_fetched_beforehand(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(checkout / "no-cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    chain = chain_of(Request(str(checkout / "job.yaml"), ("data.mixture=[{source: gsm8k}]",), checkout / "r"))
+    assert "\nexport HF_HUB_OFFLINE=0\n" in chain.jobs[0].text
 
 
 @pytest.mark.usefixtures("checkout")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support import run_program, small_job
+from support import command, run_program, small_job
 
 WriteJob = Callable[..., Path]
 
@@ -59,6 +60,24 @@ def test_folder_that_cannot_be_written_is_broken() -> None:
     assert code == 1
     assert found["results folder"]["state"] == "broken"
     assert "--results DIR" in found["results folder"]["remedy"]
+
+
+def test_folder_from_which_no_program_can_be_loaded_is_said(tmp_path: Path) -> None:
+    found = {}
+    for option in ("noexec", "exec"):
+        inside = ["sh", "-c", f'mount -t tmpfs -o {option} none "$0" && exec "$@"', str(tmp_path)]
+        done = subprocess.run(
+            ["unshare", "--mount", *inside, *command("doctor", "--results", tmp_path / "results", "--json")],
+            env={**os.environ, "TRITON_CACHE_DIR": str(tmp_path / "triton")},
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        [found[option]] = [line for line in lines if line["part"] == "compiled kernels"]
+    assert found["exec"]["state"] == "ok"
+    assert found["noexec"]["state"] == "warning"
+    assert "--tmpfs /tmp:exec" in found["noexec"]["remedy"]
 
 
 def test_programs_that_are_not_here_are_absent_and_break_nothing(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ PROGRAMS = ("mathreason", "torchrun", "docker", "apptainer", "srun", "scontrol",
 RECORDER = """#!/bin/bash
 [[ $(basename "$0") != hostname ]] || { echo node1; exit; }
 [[ "$*" != "show hostnames"* ]] || { printf 'node1\\nnode2\\n'; exit; }
+for name in "${!APPTAINERENV_@}"; do printf '%s\\0' "$name=${!name}" >>"$RECORD"; done
 printf '%s\\0' "$(basename "$0")" "$@" >>"$RECORD"
 printf '\\n\\0' >>"$RECORD"
 """
@@ -42,20 +43,7 @@ def carried_out(script: Path, cwd: Path, fakes: Path, **variables: str) -> list[
     """Programs that a batch script called, with their arguments, in the environment that Slurm gives it."""
     record = fakes / "record"
     record.unlink(missing_ok=True)
-    environment = {
-        "PATH": f"{fakes}:/usr/bin:/bin",
-        "HOME": "/home/user",
-        "RECORD": str(record),
-        "TMPDIR": str(fakes),
-        "SLURM_JOB_ID": "4711",
-        "SLURM_JOB_NUM_NODES": "1",
-        "SLURM_GPUS_ON_NODE": "1",
-        "SLURM_SUBMIT_DIR": str(ROOT),
-        **variables,
-    }
-    done = subprocess.run(
-        ["/bin/bash", str(script)], cwd=cwd, env=environment, text=True, capture_output=True, check=False
-    )
+    done = executed(script, cwd, fakes, **variables)
     assert done.returncode == 0, done.stderr
     calls: list[list[str]] = [[]]
     for part in record.read_text(encoding="utf-8").split("\0")[:-1]:
@@ -64,6 +52,24 @@ def carried_out(script: Path, cwd: Path, fakes: Path, **variables: str) -> list[
         else:
             calls[-1].append(part)
     return [call for call in calls if call]
+
+
+def executed(script: Path, cwd: Path, fakes: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A batch script in the environment that Slurm gives it, with `fakes` found first."""
+    environment = {
+        "PATH": f"{fakes}:/usr/bin:/bin",
+        "HOME": "/home/user",
+        "RECORD": str(fakes / "record"),
+        "TMPDIR": str(fakes),
+        "SLURM_JOB_ID": "4711",
+        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_GPUS_ON_NODE": "1",
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        **variables,
+    }
+    return subprocess.run(
+        ["/bin/bash", str(script)], cwd=cwd, env=environment, text=True, capture_output=True, check=False
+    )
 
 
 def written(job: Path, **options: Any) -> Path:
@@ -121,14 +127,80 @@ def test_command_lines_are_these(
     golden: Callable[[str, str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    project = tmp_path / "project"  # with a data folder, as after `mathreason data fetch`
+    project = tmp_path / "project"  # with a data folder, as after `mathreason data prefetch`
     (project / "data").mkdir(parents=True)
     monkeypatch.chdir(project)
     job = project / "job.yaml"
     job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
     script = written(job, results=project / "results", **RUNTIMES[runtime])
+    if (runtime, layout) == ("docker", "nodes"):
+        done = executed(script, project, fakes, **LAYOUTS[layout])
+        assert done.returncode == 2
+        assert "Error: RUNTIME=docker trains on one node" in done.stderr
+        return
     calls = carried_out(script, project, fakes, **LAYOUTS[layout])
     golden(f"calls_{runtime}_{layout}.txt", plain(calls, tmp_path))
+
+
+READER = """#!/bin/bash
+cat "$MATHREASON_DATA_DIR/gsm8k/train.jsonl" "$HF_HUB_CACHE/models--a--b/file"
+dirname "$MATHREASON_DATA_DIR"
+dirname "$HF_HUB_CACHE"
+"""
+STARTER = """#!/bin/bash
+while [[ $1 != bash ]]; do shift; done
+exec "$@"
+"""
+
+
+@pytest.mark.parametrize("layout", ["one", "nodes"])
+def test_data_and_models_are_staged_on_the_disk_of_the_node_that_reads_them(
+    layout: str, tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, name in (("far/gsm8k", "train.jsonl"), ("models/models--a--b", "file")):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / name).write_text(f"{name}\n", encoding="utf-8")
+    (tmp_path / "data").symlink_to(tmp_path / "far")
+    for program, text in (("mathreason", READER), ("torchrun", READER), ("srun", STARTER)):
+        (fakes / program).write_text(text)
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    script = written(job, results=tmp_path / "results")
+    # A path of the head's alone would not be found on the others: there is no such folder here afterwards.
+    done = executed(
+        script, tmp_path, fakes, STAGE="1", HF_HUB_CACHE=str(tmp_path / "models"), **LAYOUTS[layout]
+    )
+    assert done.returncode == 0, done.stderr
+    first, second, *places = done.stdout.splitlines()
+    assert (first, second) == ("train.jsonl", "file")
+    assert all(place.startswith(f"{fakes}/mathreason-4711.") for place in places)
+    assert done.stderr.count(": copied ") == 2  # by the node that runs the program, not by its starter too
+    assert not any(Path(place).exists() for place in places)
+
+
+def test_staging_that_fails_leaves_the_folders_as_they_are(
+    tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "gsm8k").mkdir(parents=True)
+    (tmp_path / "data" / "gsm8k" / "train.jsonl").write_text("row\n", encoding="utf-8")
+    (fakes / "mathreason").write_text('#!/bin/bash\necho "$MATHREASON_DATA_DIR"; ls "$TMPDIR"\n')
+    (fakes / "cp").write_text("#!/bin/bash\necho 'No space left on device' >&2; exit 1\n")
+    (fakes / "cp").chmod(0o755)
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    done = executed(written(job, results=tmp_path / "results"), tmp_path, fakes, STAGE="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(tmp_path / "data")]
+    assert "not copied to " in done.stderr
+
+
+def test_one_gpu_is_one_rank_whatever_the_accelerate_configuration_says(tmp_path: Path, fakes: Path) -> None:
+    job = tmp_path / "job.yaml"
+    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    [call] = carried_out(written(job, results=tmp_path / "results", accelerate_config="ddp"), tmp_path, fakes)
+    assert call[-4:] == ["--accelerate-config", "ddp", "--processes", "1"]
 
 
 def plain(calls: list[list[str]], tmp_path: Path) -> str:
@@ -138,7 +210,9 @@ def plain(calls: list[list[str]], tmp_path: Path) -> str:
     lines = [f"{'' if i == 0 else '    '}{part}" for call in calls for i, part in enumerate(call)]
     text = "\n".join(lines) + "\n"
     text = re.sub(rf"{tmp_path}/fakes/mathreason-[\w.]+", "SCRATCH", text)
-    text = text.replace(str(tmp_path / "project"), "/home/user/project")
+    for folder, said in ((tmp_path / "project", "/home/user/project"), (tmp_path / "fakes", "/tmp")):
+        text = text.replace(str(folder), said)
+    text = text.replace(str(ROOT), "/home/user/checkout")
     text = text.replace(f"    {os.getuid()}:{os.getgid()}\n", "    UID:GID\n")
     return re.sub(r"small-[0-9a-f]{8}", "small-HASH", text)
 

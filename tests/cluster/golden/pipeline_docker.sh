@@ -3,7 +3,7 @@
 # Train.
 #SBATCH --job-name=small-train
 #SBATCH --open-mode=append
-#SBATCH --nodes=2
+#SBATCH --nodes=1
 #SBATCH --ntasks-per-node=1
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=64
