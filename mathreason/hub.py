@@ -16,10 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mathreason.config import JobConfig, ModelConfig, SourceConfig
-from mathreason.data.sources import HUB_SETS, local_path
+from mathreason.config import JobConfig, ModelConfig
+from mathreason.data.prefetch import needed
 from mathreason.errors import InputError
-from mathreason.evaluation.benchmarks import hub_splits
 from mathreason.models import model_source
 from mathreason.results import file_sha256
 
@@ -33,14 +32,7 @@ def missing(job: JobConfig, data_dir: Path | None) -> list[str]:
     """What the job needs and neither the data folder nor the Hub's cache holds, one phrase for each."""
     files = missing_of_model(job.model)
     found = [f"model {job.model.name} ({', '.join(files)})"] if files else []
-    wanted = [source for source in job.data.mixture if not _is_local(source, data_dir)]
-    places = [(str(source.source), source.split or "train") for source in wanted]
-    places += hub_splits(job.evaluation.benchmarks)
-    for source, split in dict.fromkeys(places):
-        path = local_path(data_dir, source, split)
-        if not path.is_file():
-            found.append(f"data {source}/{split} ({path})")
-    return found
+    return found + [phrase for each in needed(job, data_dir) if (phrase := each.lacking()) is not None]
 
 
 def require_local(job: JobConfig, where: str, data_dir: Path | None, overrides: Sequence[str] = ()) -> None:
@@ -57,15 +49,6 @@ def require_local(job: JobConfig, where: str, data_dir: Path | None, overrides: 
             f"{where}: not on this machine, and needed without network: {'; '.join(found)}. "
             f"With network, `{command}` fetches it."
         )
-
-
-def _is_local(source: SourceConfig, data_dir: Path | None) -> bool:
-    """Whether a source, or an alternative to it, can be read without the Hub."""
-    if source.source not in HUB_SETS:
-        return True
-    if local_path(data_dir, source.source, source.split or "train").is_file():
-        return True
-    return source.alternative is not None and _is_local(source.alternative, data_dir)
 
 
 # -- models ----------------------------------------------------------------------------------------

@@ -106,14 +106,14 @@ def audit(target: str, overrides: tuple[str, ...], results: Path | None, data_di
 
 @command.command("prefetch")
 @job_options
-@click.option("--dry-run", is_flag=True, help="Say the model's size and fetch nothing.")
+@click.option("--dry-run", is_flag=True, help="Say sizes and fetch nothing.")
 def prefetch(
     target: str, overrides: tuple[str, ...], results: Path | None, data_dir: Path | None, dry_run: bool
 ) -> None:
     """Fetch what a job needs from the Hub, for nodes without network.
 
-    The model goes to the Hub's cache (HF_HOME), its size said first; sources and benchmarks to --data-dir.
-    What is there is kept, and a download that was interrupted goes on.
+    The model goes to the Hub's cache (HF_HOME), sources, benchmarks and worked examples to --data-dir;
+    sizes are said first. What is there is kept, and a model's download that was interrupted goes on.
 
     \b
     Example:
@@ -121,7 +121,6 @@ def prefetch(
     """
     from mathreason.data.prefetch import prefetch as fetch
     from mathreason.data.sources import DEFAULT_DATA_DIR
-    from mathreason.evaluation.benchmarks import hub_splits
     from mathreason.hub import fetch_model
 
     folder = data_dir or DEFAULT_DATA_DIR
@@ -129,10 +128,8 @@ def prefetch(
     for model in {(job.model.name, job.model.revision): job.model for job in jobs}.values():
         for line in fetch_model(model, only_sizes=dry_run):
             click.echo(line)
-    if not dry_run:
-        benchmarks = dict.fromkeys(name for job in jobs for name in hub_splits(job.evaluation.benchmarks))
-        for line in fetch(jobs, list(benchmarks), folder):
-            click.echo(line)
+    for line in fetch(jobs, folder, only_sizes=dry_run):
+        click.echo(line)
 
 
 def _jobs_of(target: str, overrides: tuple[str, ...], results: Path | None) -> list[JobConfig]:

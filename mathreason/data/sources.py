@@ -65,6 +65,17 @@ def local_path(data_dir: Path | None, source: str, split: str) -> Path:
     return (data_dir or DEFAULT_DATA_DIR) / source / f"{split}.jsonl"
 
 
+def source_file(config: SourceConfig, data_dir: Path | None) -> Path | None:
+    """Where the local data directory would hold a source of the Hub; None for what is not from there."""
+    split = config.split or "train"
+    if config.source != "hub":
+        return local_path(data_dir, config.source, split) if config.source in HUB_SETS else None
+    if Path(str(config.path)).is_dir():
+        return None
+    parts = [str(config.path), *([config.subset] if config.subset else [])]
+    return local_path(data_dir, f"hub/{'--'.join(parts).replace('/', '--')}", split)
+
+
 def open_source(config: SourceConfig, data_dir: Path | None, seed: int) -> Opened:
     """Open `config`, or its alternative (said in `fallback`); SourceUnavailable when neither can be had."""
     try:
@@ -87,15 +98,15 @@ def _open(config: SourceConfig, data_dir: Path | None, seed: int) -> Opened:
         if not path.is_file():
             raise SourceUnavailable(f"source 'jsonl': the file {path} does not exist.")
         return Opened(config, _shuffled_local(path, path.stem, seed), f"local: {path}")
-    if config.source != "hub":
-        path = local_path(data_dir, config.source, split)
-        if path.is_file():
-            return Opened(config, _shuffled_local(path, f"{config.source}/{split}", seed), f"local: {path}")
+    local = source_file(config, data_dir)
+    if local is not None and local.is_file():
+        name = config.path if config.source == "hub" else config.source
+        return Opened(config, _shuffled_local(local, f"{name}/{split}", seed), f"local: {local}")
     hub_name, subset = HUB_SETS.get(config.source, (str(config.path), config.subset))
     try:
         rows = stream_hub(hub_name, subset, split, seed)
     except HubUnavailable as error:
-        raise SourceUnavailable(_not_found(config, data_dir, split, hub_name, error)) from error
+        raise SourceUnavailable(_not_found(config, local, split, hub_name, error)) from error
     if config.count is not None:
         rows = islice(rows, max(config.count * READ_MARGIN, SHUFFLE_BUFFER))
     label = config.source if config.source != "hub" else hub_name
@@ -104,11 +115,11 @@ def _open(config: SourceConfig, data_dir: Path | None, seed: int) -> Opened:
 
 
 def _not_found(
-    config: SourceConfig, data_dir: Path | None, split: str, hub_name: str, error: HubUnavailable
+    config: SourceConfig, local: Path | None, split: str, hub_name: str, error: HubUnavailable
 ) -> str:
     looked = f"Hub data set {hub_name}: {error}"
-    if config.source != "hub":
-        looked = f"{local_path(data_dir, config.source, split)} does not exist; {looked}"
+    if local is not None:
+        looked = f"{local} does not exist; {looked}"
     return (
         f"source '{config.source}' (split {split}) cannot be had: {looked}. "
         "With network, `mathreason data prefetch JOB --data-dir DIR` fetches it; "
@@ -143,7 +154,7 @@ class HubUnavailable(Exception):
 
 
 def stream_hub(
-    name: str, subset: str | None, split: str, seed: int | None
+    name: str, subset: str | None, split: str, seed: int | None, revision: str | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """Rows of a Hub data set (or a local data set folder), streamed, numbered in the order they come.
 
@@ -155,7 +166,7 @@ def stream_hub(
 
     datasets.disable_progress_bars()
     try:
-        stream = datasets.load_dataset(name, subset, split=split, streaming=True)
+        stream = datasets.load_dataset(name, subset, split=split, streaming=True, revision=revision)
         if seed is not None:
             stream = stream.shuffle(seed=seed, buffer_size=SHUFFLE_BUFFER)
         rows: Iterable[dict[str, Any]] = iter(stream)

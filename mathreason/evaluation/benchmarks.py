@@ -131,6 +131,20 @@ def hub_splits(configs: list[BenchmarkConfig]) -> list[tuple[str, str]]:
     ]
 
 
+def few_shot_pool(few_shot_format: str, count: int, benchmark: BenchmarkConfig) -> tuple[str, str] | None:
+    """(source, split) of the set that a benchmark's worked examples are drawn from; None where from no file.
+
+    As lm-evaluation-harness 0.4 does it, GSM8K-Platinum's, which has no other split, are of its own.
+    """
+    if few_shot_format == "lm_eval_gsm8k_cot":
+        return None
+    if few_shot_format == "lm_eval_gsm8k":
+        own = ("gsm8k_platinum", "test")
+        return own if own in hub_splits([benchmark]) else ("gsm8k", "train")
+    generated = benchmark.name == "generator" and benchmark.path is None
+    return None if count == 0 or generated else ("gsm8k", "train")
+
+
 def _generated(config: BenchmarkConfig) -> list[Problem]:
     from mathreason.data.generator import generate
 

@@ -30,7 +30,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from mathreason.config import BenchmarkConfig, EvaluationConfig, PromptConfig
 from mathreason.data.prompts import Prompter, PublishedPrompt
 from mathreason.errors import InputError
-from mathreason.evaluation.benchmarks import few_shot_examples, hub_splits, question_answer_texts
+from mathreason.evaluation.benchmarks import (
+    few_shot_examples,
+    few_shot_pool,
+    hub_splits,
+    question_answer_texts,
+)
 from mathreason.results import content_hash, read_jsonl
 
 if TYPE_CHECKING:
@@ -145,14 +150,14 @@ def published_prompt(
     few_shot_format: Format, benchmark: BenchmarkConfig, count: int, data_dir: Path | None
 ) -> PublishedPrompt:
     """The prompt of a published format with `count` examples; errors as `evaluation_prompter`'s."""
-    if few_shot_format == "lm_eval_gsm8k_cot":
+    place = few_shot_pool(few_shot_format, count, benchmark)
+    if place is None:
         wei = [Shot(row["question"], row["solution"]) for _, row in read_jsonl(_WEI_2022)]
         if count > len(wei):
             raise InputError(f"few_shot is {count}, but {few_shot_format} has {len(wei)} examples")
         return FixedShots(wei[:count])
-    own = hub_splits([benchmark])
-    source, split = ("gsm8k_platinum", "test") if ("gsm8k_platinum", "test") in own else ("gsm8k", "train")
+    source, split = place
     pool = [Shot(*texts) for texts in question_answer_texts(source, split, data_dir)]
     if count >= len(pool):
         raise InputError(f"few_shot is {count}, but {source}/{split} has only {len(pool)} examples to draw")
-    return DrawnShots(pool, count, pool_holds_items=(source, split) in own)
+    return DrawnShots(pool, count, pool_holds_items=place in hub_splits([benchmark]))

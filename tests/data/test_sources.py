@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from mathreason.config import DataConfig, PromptConfig, SourceConfig
-from mathreason.data import prefetch as prefetch_module
+from mathreason.config import DataConfig, JobConfig, PromptConfig, SourceConfig
 from mathreason.data import sources
 from mathreason.data.mixture import build_mixture
-from mathreason.data.prefetch import prefetch
+from mathreason.data.prefetch import needed, prefetch
 from mathreason.data.prompts import Prompter
 from mathreason.data.sources import SourceUnavailable, open_source
 from mathreason.errors import InputError
@@ -141,11 +140,17 @@ def test_prefetch_fills_the_data_folder_once(hub: Path, tmp_path: Path) -> None:
     job = load_job(job_path)
     write_rows(hub / "test.jsonl", gsm8k_rows(7))
     folder = tmp_path / "filled"
-    first = list(prefetch([job], [("gsm8k", "test")], folder))
-    assert [line.split(":")[0] for line in first] == ["gsm8k/train", "gsm8k/test"]
+    sizes = list(prefetch([job], folder, only_sizes=True))
+    assert [line.split(" (")[0] for line in sizes] == [
+        f"gsm8k/{split}: all of Hub data set {hub}" for split in ("train", "test")
+    ]
+    assert not folder.exists()
+    first = list(prefetch([job], folder))
+    assert [line.split(" ")[1] for line in first] == ["all", "fetched", "all", "fetched"]
     assert len((folder / "gsm8k" / "train.jsonl").read_text().splitlines()) == 40
     assert len((folder / "gsm8k" / "test.jsonl").read_text().splitlines()) == 7
-    assert all("already there" in line for line in prefetch([job], [("gsm8k", "test")], folder))
+    assert all("already there" in line for line in prefetch([job], folder))
+    assert needed(job, folder)[0].lacking() is None
     assert len(list(open_source(SourceConfig(source="gsm8k"), folder, 1).rows)) == 40
 
 
@@ -153,13 +158,78 @@ def test_prefetch_without_network_names_the_data_set_and_leaves_nothing(tmp_path
     job_path = tmp_path / "a.yaml"
     job_path.write_text(JOB, encoding="utf-8")
     with pytest.raises(SourceUnavailable, match="openai/gsm8k"):
-        list(prefetch([load_job(job_path)], [], tmp_path / "filled"))
+        list(prefetch([load_job(job_path)], tmp_path / "filled"))
     assert [path for path in (tmp_path / "filled").rglob("*") if path.is_file()] == []
+    svamp = ["data.mixture=[{source: generator, count: 1}]", "evaluation.benchmarks=[{name: svamp}]"]
     with pytest.raises(SourceUnavailable, match="svamp"):
-        list(
-            prefetch_module.prefetch(
-                [load_job(job_path, ["data.mixture=[{source: generator, count: 1}]"])],
-                [("svamp", "test")],
-                tmp_path,
-            )
-        )
+        list(prefetch([load_job(job_path, svamp)], tmp_path))
+
+
+@pytest.fixture
+def numbers(tmp_path: Path) -> Path:
+    """A data set folder of 100 rows, in the place of one on the Hub."""
+    return write_rows(tmp_path / "set" / "train.jsonl", gsm8k_rows(100)).parent
+
+
+def numina_job(count: int, tmp_path: Path) -> JobConfig:
+    path = tmp_path / "a.yaml"
+    path.write_text(JOB.replace("gsm8k, count: 10", f"numinamath_qwq_cot, count: {count}"), encoding="utf-8")
+    return load_job(path, ["evaluation.benchmarks=[{name: generator, count: 3}]"])
+
+
+def test_part_of_a_large_set_is_fetched_again_for_a_job_that_wants_more(
+    numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sources.HUB_SETS, "numinamath_qwq_cot", (str(numbers), None))
+    folder, few, more = tmp_path / "data", numina_job(10, tmp_path), numina_job(30, tmp_path)
+    path = folder / "numinamath_qwq_cot" / "train.jsonl"
+    list(prefetch([few], folder))
+    assert len(path.read_text().splitlines()) == 20
+    [split] = needed(more, folder)
+    assert str(split.lacking()).endswith(f"({path} has 20 rows of it, 30 are wanted)")
+    list(prefetch([more], folder))
+    assert len(path.read_text().splitlines()) == 60
+    assert "already there" in next(iter(prefetch([few], folder)))
+    list(prefetch([numina_job(80, tmp_path)], folder))  # 160 rows, more than there are
+    assert len(path.read_text().splitlines()) == 100
+    assert "already there" in next(iter(prefetch([numina_job(900, tmp_path)], folder)))
+
+
+def test_what_changed_since_it_was_fetched_is_refused_and_a_file_of_ones_own_is_kept(
+    numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sources.HUB_SETS, "numinamath_qwq_cot", (str(numbers), None))
+    folder, job = tmp_path / "data", numina_job(10, tmp_path)
+    path = folder / "numinamath_qwq_cot" / "train.jsonl"
+    list(prefetch([job], folder))
+    path.write_text(path.read_text() + "{}\n")
+    with pytest.raises(InputError, match=r"train.jsonl is not what was fetched from .*SHA-256 differs"):
+        list(prefetch([job], folder))
+    path.with_suffix(".source.json").unlink()
+    own = path.read_text()
+    assert "already there" in next(iter(prefetch([numina_job(30, tmp_path)], folder)))
+    assert path.read_text() == own
+
+
+def test_worked_examples_and_any_set_of_the_hub_are_needed_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(JOB, encoding="utf-8")
+    columns = "columns: {question: problem, answer: result}"
+    values = [
+        f"data.mixture=[{{source: hub, path: some/set, subset: small, {columns}}}]",
+        "evaluation={benchmarks: [{name: svamp}], few_shot: 4}",
+    ]
+    found = {str(each): each.path for each in needed(load_job(path, values), tmp_path)}
+    assert found == {
+        "some/set/train": tmp_path / "hub" / "some--set--small" / "train.jsonl",
+        "svamp/test": tmp_path / "svamp" / "test.jsonl",
+        "gsm8k/train": tmp_path / "gsm8k" / "train.jsonl",
+    }
+
+
+def test_set_of_the_hub_is_read_from_the_data_folder_once_it_was_fetched(tmp_path: Path) -> None:
+    write_rows(tmp_path / "hub" / "some--set" / "train.jsonl", gsm8k_rows(5))
+    config = SourceConfig.model_validate({"source": "hub", "path": "some/set", "columns": {"question": "q"}})
+    opened = open_source(config, tmp_path, 1)
+    assert opened.origin == f"local: {tmp_path / 'hub' / 'some--set' / 'train.jsonl'}"
+    assert len(list(opened.rows)) == 5
