@@ -1,4 +1,4 @@
-"""A Hub of one model for tests: what huggingface_hub asks for, over HTTP on this machine.
+"""A Hub of one model, and of data sets, for tests: what huggingface_hub asks for, over HTTP on this machine.
 
 with Hub(folder, "org/model") as hub:               # HF_ENDPOINT=hub.url
     ...
@@ -19,11 +19,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class Hub:
-    """Serves the files of `folder` as the model `name`; bytes of what is in `damaged` are changed."""
+    """Serves the files of `folder` as the model `name`; bytes of what is in `damaged` are changed.
+
+    `sets` are folders of data sets by their names.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
+        self.sets: dict[str, Path] = {}
         self.damaged: set[str] = set()
         self.fetched: list[str] = []
         hub = self
@@ -45,17 +49,26 @@ class Hub:
         self._server.shutdown()
         self._server.server_close()
 
-    def info(self) -> dict[str, Any]:
-        """What the API says of the model, with the files' sizes."""
+    def repository(self, path: str) -> tuple[str, Path, str] | None:
+        """The name, folder and kind (models, datasets) of what a path of the API or of a file is about."""
+        found = [(self.name, self.folder, "models"), *((n, f, "datasets") for n, f in self.sets.items())]
+        for name, folder, kind in found:
+            files = f"/{name}/resolve/" if kind == "models" else f"/datasets/{name}/resolve/"
+            if path.startswith((f"/api/{kind}/{name}", files)):
+                return name, folder, kind
+        return None
+
+    def info(self, name: str, folder: Path) -> dict[str, Any]:
+        """What the API says of a model or data set, with the files' sizes."""
         files = []
-        for path in sorted(self.folder.iterdir()):
+        for path in sorted(folder.iterdir()):
             entry: dict[str, Any] = {"rfilename": path.name, "size": path.stat().st_size, "blobId": "0" * 40}
             if path.suffix == ".safetensors":
                 entry["lfs"] = {"sha256": digest(path), "size": entry["size"], "pointerSize": 134}
             files.append(entry)
-        return {"_id": "0", "id": self.name, "modelId": self.name, "sha": COMMIT, "siblings": files}
+        return {"_id": "0", "id": name, "modelId": name, "sha": COMMIT, "siblings": files}
 
-    def tree(self) -> list[dict[str, Any]]:
+    def tree(self, name: str, folder: Path) -> list[dict[str, Any]]:
         """The same files as entries of a folder."""
         return [
             {
@@ -65,7 +78,7 @@ class Hub:
                 "oid": file["blobId"],
                 **({"lfs": {"oid": file["lfs"]["sha256"], **file["lfs"]}} if "lfs" in file else {}),
             }
-            for file in self.info()["siblings"]
+            for file in self.info(name, folder)["siblings"]
         ]
 
 
@@ -87,17 +100,22 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         hub, path = self.server_hub, urlsplit(self.path).path
-        if path.startswith(f"/api/models/{hub.name}"):
-            said = hub.tree() if "/tree/" in path else hub.info()
+        found = hub.repository(path)
+        if found is None:
+            self._not_found("RepoNotFound")
+            return
+        repository, folder, _ = found
+        if path.startswith("/api/"):
+            if "/tree/" in path and not path.endswith(COMMIT):  # a folder: there is none
+                self._not_found("EntryNotFound")
+                return
+            said = hub.tree(repository, folder) if "/tree/" in path else hub.info(repository, folder)
             self._send(json.dumps(said).encode(), {"Content-Type": "application/json"}, body)
             return
         name = path.rpartition("/")[2]
-        file = hub.folder / name
-        if not path.startswith(f"/{hub.name}/resolve/") or not file.is_file():
-            self.send_response(404)
-            self.send_header("X-Error-Code", "EntryNotFound" if hub.name in path else "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+        file = folder / name
+        if not file.is_file():
+            self._not_found("EntryNotFound")
             return
         content = file.read_bytes()
         if name in hub.damaged:
@@ -105,6 +123,12 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             hub.fetched.append(name)
         self._send(content, {"ETag": f'"{digest(file)}"', "X-Repo-Commit": COMMIT}, body)
+
+    def _not_found(self, code: str) -> None:
+        self.send_response(404)
+        self.send_header("X-Error-Code", code)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def _send(self, content: bytes, headers: dict[str, str], body: bool) -> None:
         self.send_response(200)

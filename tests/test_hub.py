@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -91,6 +92,33 @@ def test_prefetched_job_trains_evaluates_and_is_exported_without_network(
     done = without_network(tmp_path, "export", run, "--output", tmp_path / "merged")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_data_sets_of_the_hub_are_fetched_and_read_without_network(
+    write_job: WriteJob, tmp_path: Path, hub: Hub
+) -> None:
+    hub.sets["tests/sums"] = tmp_path / "sums"
+    hub.sets["tests/sums"].mkdir()
+    rows = [{"q": f"What is {n} plus {n}?", "a": f"{n} + {n} = {2 * n}", "r": 2 * n} for n in range(90)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (hub.sets["tests/sums"] / "train.jsonl").write_text(text, encoding="utf-8")
+    columns = {"question": "q", "solution": "a", "answer": "r"}
+    values = small_job()
+    values["data"]["mixture"] = [{"source": "hub", "path": "tests/sums", "columns": columns, "count": 30}]
+    job, data = write_job(values), ("--data-dir", tmp_path / "data")
+    sizes = prefetch(job, tmp_path, hub, "--dry-run", *map(str, data))
+    assert "tests/sums/train: 60 rows of Hub data set tests/sums (0.0 MB there) to fetch" in sizes.stdout
+    (tmp_path / "data").mkdir()
+    done = without_network(tmp_path, "train", job, *data)
+    assert done.returncode == 2
+    assert "`mathreason data prefetch" in done.stderr
+    done = prefetch(job, tmp_path, hub, *map(str, data))
+    assert done.returncode == 0, done.stderr
+    record = read_json(tmp_path / "data" / "hub" / "tests--sums" / "train.source.json")
+    assert (record["hub"], record["rows"], record["revision"]) == ("tests/sums", 60, COMMIT)
+    done = without_network(tmp_path, "train", job, *data)
+    assert done.returncode == 0, done.stderr
 
 
 def test_missing_file_is_named_with_what_fetches_it(job: Path, tmp_path: Path, hub: Hub) -> None:

@@ -125,6 +125,15 @@ def test_training_that_the_user_stops_is_not_requeued(cluster: Cluster, place: P
     assert state(results)["status"] == "stopped"
 
 
+def test_training_that_reaches_its_own_deadline_is_not_requeued(cluster: Cluster, place: Path) -> None:
+    write_job(place, steps=100_000)
+    job = cluster.submit(SCRIPT, "job.yaml", "--deadline", "40s", cwd=place)
+    facts = cluster.ended(job)
+    assert (facts["JobState"], facts["ExitCode"], facts["Restarts"]) == ("COMPLETED", "0:0", "0")
+    assert state(place / "results")["status"] == "stopped"
+    assert "stopped by the deadline; submit the same job again to go on" in log_of(place, job)
+
+
 def test_bad_input_is_not_requeued(cluster: Cluster, place: Path) -> None:
     write_job(place, steps=3)
     arguments = [SCRIPT, "job.yaml", "--set", "training.steps=4"]
