@@ -224,7 +224,12 @@ def _started(job: JobConfig, previous: dict[str, Any]) -> dict[str, Any]:
         "started_at": previous.get("started_at") or now(),
         "finished_at": None,
         "starts": int(previous.get("starts", 0)) + 1,
-        "process": {"host": process_space(), "pid": os.getpid(), "born": _born(os.getpid())},
+        "process": {
+            "host": process_space(),
+            "pid": os.getpid(),
+            "born": _born(os.getpid()),
+            "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        },
         "stages": previous.get("stages", {}),
     }
 

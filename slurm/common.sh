@@ -29,7 +29,7 @@ export MATHREASON_RESULTS
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
 export HF_DATASETS_OFFLINE=${HF_DATASETS_OFFLINE:-$HF_HUB_OFFLINE}
 export TOKENIZERS_PARALLELISM=false
-export HF_HOME=${HF_HOME:-${HOME:-$PWD}/.cache/huggingface}
+export HF_HOME=${HF_HOME:-${XDG_CACHE_HOME:-${HOME:-$PWD}/.cache}/huggingface}
 # srun no longer takes this over from sbatch by itself (Slurm 22.05).
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 
@@ -37,6 +37,16 @@ task=$SLURM_JOB_ID
 [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || task=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}
 
 say() { printf '%s %s: %s\n' "$(date -u +%FT%TZ)" "$(hostname -s)" "$*" >&2; }
+
+# Run COMMAND until it succeeds, for two minutes: a controller that changes over does not answer meanwhile.
+persist() {
+  local try
+  for ((try = 0; try < 12; try++)); do
+    "$@" 2>/dev/null && return
+    sleep 10
+  done
+  return 1
+}
 
 # What the user got wrong: exit code 2, which is never tried again.
 refuse() {
@@ -74,25 +84,26 @@ stage() {
 staged() {
   local size free copy=$scratch/$1
   [[ -n $2 && -d $2 ]] || return 0
-  size=$(du -sk "$2/." | cut -f1)
-  free=$(df -k --output=avail "$scratch" | tail -n1)
-  if ((size + 1048576 > free)); then
+  if ! size=$(du -sk "$2/." | cut -f1) || ! free=$(df -k --output=avail "$scratch" | tail -n1); then
+    say "not copied to $scratch: $2 cannot be read whole"
+  elif ((size + 1048576 > free)); then
     say "not copied to $scratch: $2 needs $((size / 1024)) MiB, $((free / 1024)) MiB are free"
-  elif mkdir "$copy" && cp -a "$2/." "$copy"; then
+  elif mkdir "$copy" && cp -a --no-preserve=mode "$2/." "$copy"; then
     say "copied $2 to $scratch ($((size / 1024)) MiB)"
     export "$1=$copy"
   else
     say "not copied to $scratch: $2; it is read where it is"
-    rm -rf -- "$copy"
+    rm -rf -- "$copy" || true
   fi
 }
 
-# Leave nothing behind on this node; a container outlives the client that started it.
+# Leave nothing behind on this node; a container outlives the client that started it. What fails here must not fail
+# the job: bash would end with its exit code.
 # shellcheck disable=SC2329  # called by a trap
 close_scratch() {
   [[ -z ${container:-} ]] || docker rm -f "$container" >/dev/null 2>&1 || true
-  [[ -z ${stop_file:-} ]] || rm -f -- "$stop_file" "$stop_file.obeyed"
-  [[ -z ${scratch:-} ]] || rm -rf -- "$scratch"
+  [[ -z ${stop_file:-} ]] || rm -f -- "$stop_file" "$stop_file.obeyed" || true
+  [[ -z ${scratch:-} ]] || rm -rf -- "$scratch" || say "$scratch could not be removed"
 }
 
 # -- the container -----------------------------------------------------------------------------------------------
@@ -198,7 +209,7 @@ ask_to_stop() {
 end_container() {
   local seconds
   [[ -n ${container:-} ]] || return 0
-  seconds=$(scontrol show config | awk '$1 == "KillWait" { print $3 }')
+  seconds=$(scontrol show config | awk '$1 == "KillWait" { print $3 }' || true)
   sleep $((${seconds:-30} * 2 / 3))
   [[ $(scontrol show job "$task") == *JobState=RUNNING* ]] || docker rm -f "$container"
 }
@@ -213,7 +224,10 @@ stopped() {
       ;;
   esac
   # A job that Slurm is ending is COMPLETING: cancelled, or requeued by Slurm itself. A time limit it leaves to us.
-  facts=$(scontrol show job "$task" 2>/dev/null || true)
+  if ! facts=$(persist scontrol show job "$task"); then
+    say "Error: stopped by ${asked:+SIG$asked: }$1, and Slurm does not answer, so that job $task is not requeued; submit it again to go on"
+    exit 1
+  fi
   if [[ $facts != *JobState=RUNNING* && $facts != *Reason=TimeLimit* ]]; then
     say "stopped by Slurm; everything is saved"
     exit "${EXIT_WHEN_STOPPED:-0}"
@@ -225,7 +239,7 @@ stopped() {
   trap - USR1
   trap 'exit 1' TERM # sent by the requeue itself
   say "stopped by ${asked:+SIG$asked: }$1; requeued, restart $((restarts + 1)) of at most $MAX_RESTARTS"
-  scontrol requeue "$task"
+  persist scontrol requeue "$task" || true
   sleep 120 # Slurm ends this shell now; ending first would count as done
   say "Error: Slurm did not requeue job $task"
   exit 1

@@ -45,6 +45,7 @@ def command(run: str | None, results: Path | None, as_json: bool) -> None:
 
 def _table(found: list[View]) -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     from mathreason.progress import output_console
@@ -55,14 +56,14 @@ def _table(found: list[View]) -> None:
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for each in found:
         table.add_row(
-            each.run,
+            escape(each.run),
             each.status,
             each.stage,
             f"{each.step}/{each.steps or '?'}" if each.step is not None else "",
             f"{each.loss:.3f}" if each.loss is not None else "",
             f"{each.tokens_per_second:.0f}" if each.tokens_per_second is not None else "",
             _duration(each.eta_seconds) if each.eta_seconds is not None else "",
-            each.note,
+            escape(each.note),
         )
     output_console().print(table)
 

@@ -48,10 +48,9 @@ def command(**asked: Any) -> None:
       mathreason submit jobs/ablations/rank.yaml --dry-run
       mathreason submit jobs/tinyllama.yaml --nodes 2 --gpus 4 --accelerate-config zero2
     """
-    from mathreason.cluster.chains import Request, chain_of
+    from mathreason.cluster.chains import Request, chain_of, prepare
     from mathreason.cluster.scripts import Resources
     from mathreason.cluster.submit import described, submit
-    from mathreason.session import set_up
 
     named = {field.name for field in fields(Resources)}
     resources = Resources(**{key: value for key, value in asked.items() if key in named})
@@ -61,8 +60,7 @@ def command(**asked: Any) -> None:
         for line in described(chain.jobs):
             click.echo(line)
         return
-    if chain.target is not None:
-        set_up(chain.target)
+    prepare(chain)
     document = submit(chain.jobs, chain.folder)
     for job in document["jobs"]:
         array = f" [{job['array']}]" if job["array"] else ""

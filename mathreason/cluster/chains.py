@@ -1,7 +1,7 @@
 """What the user asked to be submitted, checked and turned into a chain of jobs.
 
 chain = chain_of(Request("jobs/mistral_7b.yaml", pipeline=True))
-chain.jobs, chain.folder                # for `described` and `submit`
+prepare(chain)                          # then chain.jobs, chain.folder for `described` and `submit`
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mathreason.cluster.scripts import Place, Resources, Step, pipeline, sweep, training, variables
-from mathreason.cluster.submit import HELPER, Job, jobs_of, refuse_unshared
+from mathreason.cluster.submit import HELPER, Job, jobs_of, refuse_second, refuse_unshared
 from mathreason.config import JobConfig
 from mathreason.errors import InputError
-from mathreason.jobfile import load_job
-from mathreason.results import RunDir
-from mathreason.session import Target, resolve
+from mathreason.jobfile import dump_job, load_job
+from mathreason.results import RunDir, make_directory, write_text
+from mathreason.session import Target, resolve, set_up
 from mathreason.training.launch import Launch, planned_launch
 
 OFFLINE = "HF_HUB_OFFLINE"
+JOB = "job.yaml"
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Chain:
-    """Jobs in the order in which they are submitted; `target` is the run they work on, None for a sweep."""
+    """Jobs in the order in which they are submitted, for the run `target` or the runs of `sweep`."""
 
     jobs: list[Job]
     folder: Path
     target: Target | None
+    sweep: JobConfig | None = None
 
 
 def chain_of(request: Request) -> Chain:
@@ -78,9 +80,22 @@ def _of_sweep(request: Request, path: Path) -> Chain:
     found = load_sweep(path, list(request.overrides))
     root = results_of(found, request.results).absolute()
     _check(request, [run.job for run in found.runs], request.target, root)
-    step = sweep(path.absolute(), request.overrides, len(found.runs))
     folder = root / found.id
-    return Chain(_jobs(request, [step], found.job.name, folder), folder / "slurm", None)
+    step = sweep(folder / "slurm" / JOB, len(found.runs))
+    return Chain(_jobs(request, [step], found.job.name, folder), folder / "slurm", None, found.job)
+
+
+def prepare(chain: Chain) -> None:
+    """Write what the jobs will read: the resolved job, which does not change with the user's file.
+
+    Raises InputError, with nothing written, where jobs of an earlier submission wait or run.
+    """
+    refuse_second(chain.folder)
+    if chain.target is not None:
+        set_up(chain.target)
+    if chain.sweep is not None:
+        make_directory(chain.folder)
+        write_text(chain.folder / JOB, dump_job(chain.sweep))
 
 
 def _jobs(request: Request, steps: list[Step], name: str, folder: Path) -> list[Job]:

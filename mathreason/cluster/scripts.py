@@ -91,10 +91,9 @@ def pipeline(run: Path, shards: int, options: Sequence[str] = ()) -> list[Step]:
     ]
 
 
-def sweep(job: Path, overrides: Sequence[str], runs: int) -> Step:
+def sweep(job: Path, runs: int) -> Step:
     """Every run of a sweep, one in each task."""
-    options = [f"--set={override}" for override in overrides]
-    call = shlex.join(["carry_out", "mathreason", "sweep", str(job), *options])
+    call = shlex.join(["carry_out", "mathreason", "sweep", str(job)])
     return Step("sweep", "One run of a sweep.", f'{call} --only "$SLURM_ARRAY_TASK_ID/{runs}"', array=runs)
 
 

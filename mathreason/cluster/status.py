@@ -142,14 +142,21 @@ def _status(
     """(status, note): the run's own word and that of its shards, corrected by what Slurm knows better."""
     said, alive = status_of(state), _alive(jobs)
     over = bool(jobs) and not alive and all(job.state != UNKNOWN for job in jobs)
-    if said == "failed":
+    if said == "failed" and not any(job.stage == "train" for job in alive):  # which would try again
         return said, str(state.get("error") or "")
     if said == "running":  # on another host, maybe, whose processes nobody here can see
-        return _ended(run, said, jobs) if over else (said, "")
+        if over:
+            return _ended(run, said, jobs)
+        own = (state.get("process") or {}).get("slurm_job")
+        if not any(job.task == own and job.state == "PENDING" for job in jobs):
+            return said, ""
+        # Its node was lost, and Slurm has requeued it.
     if not over and any(status_of(shard) == "running" for shard in shards.values()):
         return "running", ""
     if any(job.state == "RUNNING" for job in alive):
-        return said, ""
+        if run.job.is_file():
+            return ("pending" if said == "failed" else said), ""
+        return "running", ""  # a sweep
     if alive:
         waits = [job for job in alive if job.state == "PENDING" and job.reason not in ("None", "")]
         return "waiting", ", ".join(f"{job.stage}: {job.reason}" for job in waits)
@@ -164,8 +171,18 @@ def _status(
 def _is_unfinished(run: RunDir, said: str, jobs: list[JobView]) -> bool:
     """Whether jobs that are all over have left undone what they were submitted for."""
     if said == "done":
-        return any(job.stage == "report" for job in jobs) and not run.comparison.is_file()
+        return any(job.stage == "report" for job in jobs) and not _is_reported(run)
     return said == "pending" or any(job.state in slurm.BAD for job in jobs)
+
+
+def _is_reported(run: RunDir) -> bool:
+    """Whether both models are evaluated and reported on; a comparison there is of the base alone as well."""
+    try:
+        benchmarks = load_job(run.job).evaluation.benchmarks
+    except InputError:
+        return run.report.is_file()
+    results = [run.evaluation(each.name, side) for each in benchmarks for side in ("base", "tuned")]
+    return all(path.is_file() for path in [*results, run.report])
 
 
 def _ended(run: RunDir, said: str, jobs: list[JobView]) -> tuple[str, str]:

@@ -103,8 +103,19 @@ def _of_source(config: SourceConfig, data_dir: Path | None, with_alternatives: b
     other = _of_source(config.alternative, data_dir, with_alternatives)
     if with_alternatives:
         return own + other
-    used = any(each.path.is_file() for each in own) or any(each.lacking() for each in other)
-    return own if used else []
+    if any(each.path.is_file() for each in own):
+        return own
+    return [] if _is_here(config, data_dir) or _is_here(config.alternative, data_dir) else own + other
+
+
+def _is_here(config: SourceConfig, data_dir: Path | None) -> bool:
+    """Whether a source, or an alternative to it, can be read without the Hub."""
+    if config.source == "jsonl":
+        here = Path(str(config.path)).is_file()
+    else:
+        path = source_file(config, data_dir)
+        here = path is None or path.is_file()
+    return here or (config.alternative is not None and _is_here(config.alternative, data_dir))
 
 
 def _larger(one: Needed, other: Needed) -> Needed:

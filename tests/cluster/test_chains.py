@@ -12,10 +12,13 @@ import pytest
 import yaml
 from support import ROOT, run_program, small_job
 
-from mathreason.cluster.chains import Request, chain_of
+from mathreason.cluster import slurm
+from mathreason.cluster.chains import Request, chain_of, prepare
 from mathreason.cluster.scripts import Resources
 from mathreason.cluster.submit import described
 from mathreason.errors import InputError
+from mathreason.results import write_json
+from mathreason.sweep import load_sweep
 
 FULL = Resources(2, 8, 64, "480G", "08:00:00", "gpu", "maths", "high", ("constraint=a100", "--exclusive"))
 SIXTEEN = ("training.gradient_accumulation=16",)
@@ -148,6 +151,31 @@ def test_nodes_that_are_online_need_nothing_fetched_beforehand(
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     chain = chain_of(Request(str(checkout / "job.yaml"), ("data.mixture=[{source: gsm8k}]",), checkout / "r"))
     assert "\nexport HF_HUB_OFFLINE=0\n" in chain.jobs[0].text
+
+
+def test_queued_sweep_does_not_change_with_the_file_it_came_from(checkout: Path) -> None:
+    request = Request("sweep.yaml", ("training.learning_rate=2e-3",), checkout / "r")
+    chain = chain_of(request)
+    before = load_sweep(Path("sweep.yaml"), list(request.overrides))
+    prepare(chain)
+    Path("sweep.yaml").unlink()
+    kept = load_sweep(chain.folder / "job.yaml")
+    assert (kept.id, [run.id for run in kept.runs]) == (before.id, [run.id for run in before.runs])
+
+
+def test_refused_second_submission_leaves_the_settings_of_the_first(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = chain_of(Request("job.yaml", results=checkout / "r"))
+    prepare(first)
+    write_json(first.folder / "submission.json", {"jobs": [{"stage": "train", "id": "7"}]})
+    monkeypatch.setattr(slurm, "queue", lambda _: [slurm.Entry("7", "7", "PENDING", "Priority")])
+    other = chain_of(Request("job.yaml", ("evaluation.max_new_tokens=7",), checkout / "r"))
+    assert other.folder == first.folder
+    before = (first.folder.parent / "job.yaml").read_bytes()
+    with pytest.raises(InputError, match="is submitted already: jobs 7 wait or run"):
+        prepare(other)
+    assert (first.folder.parent / "job.yaml").read_bytes() == before
 
 
 @pytest.mark.usefixtures("checkout")

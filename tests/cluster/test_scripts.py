@@ -54,6 +54,18 @@ def carried_out(script: Path, cwd: Path, fakes: Path, **variables: str) -> list[
     return [call for call in calls if call]
 
 
+def write_small_job(place: Path) -> Path:
+    job = place / "job.yaml"
+    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    return job
+
+
+def program(fakes: Path, name: str, text: str) -> None:
+    """Another program in the place of a fake one."""
+    (fakes / name).write_text(f"#!/bin/bash\n{text}\n")
+    (fakes / name).chmod(0o755)
+
+
 def executed(script: Path, cwd: Path, fakes: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """A batch script in the environment that Slurm gives it, with `fakes` found first."""
     environment = {
@@ -96,10 +108,10 @@ def test_names_and_overrides_arrive_as_text(name: str, tmp_path: Path, fakes: Pa
     script = written(job, results=results, overrides=(override,), data_dir=folder)
     (run,) = results.iterdir()
     [call] = carried_out(script, tmp_path, fakes, SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_JOB_ID="4711")
-    if name == "job":  # its overrides are in the run's own job.yaml
+    if name == "job":  # overrides are in job.yaml
         assert call == ["mathreason", "train", str(run)]
     else:
-        assert call == ["mathreason", "sweep", str(job), f"--set={override}", "--only", "2/2"]
+        assert call == ["mathreason", "sweep", str(run / "slurm" / "job.yaml"), "--only", "2/2"]
     assert list(tmp_path.rglob("pwned")) == []
     assert not (ROOT / "pwned").exists()
 
@@ -194,6 +206,70 @@ def test_staging_that_fails_leaves_the_folders_as_they_are(
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [str(tmp_path / "data")]
     assert "not copied to " in done.stderr
+
+
+def test_folder_that_cannot_be_read_whole_is_not_staged(
+    tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    program(fakes, "mathreason", 'echo "$MATHREASON_DATA_DIR"')
+    program(fakes, "du", "echo 'Permission denied' >&2; echo 5 .; exit 1")
+    done = executed(written(write_small_job(tmp_path), results=tmp_path / "r"), tmp_path, fakes, STAGE="1")
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'data'}\n"), done.stderr
+    assert f"{tmp_path / 'data'} cannot be read whole" in done.stderr
+
+
+def test_staged_folder_without_the_right_to_write_is_removed_and_fails_no_job(
+    tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "set").mkdir(parents=True)
+    (tmp_path / "data" / "set" / "train.jsonl").touch()
+    (tmp_path / "data" / "set").chmod(0o555)
+    program(fakes, "mathreason", 'stat --format=%a "$MATHREASON_DATA_DIR/set"')
+    script = written(write_small_job(tmp_path), results=tmp_path / "r")
+    done = executed(script, tmp_path, fakes, STAGE="1")
+    assert (done.returncode, done.stdout) == (0, "755\n"), done.stderr
+    program(
+        fakes, "rm", '[[ $1 != -rf ]] || exit 1\nexec /bin/rm "$@"'
+    )  # as where a file is still open on NFS
+    done = executed(script, tmp_path, fakes)
+    assert done.returncode == 0
+    assert "could not be removed" in done.stderr
+
+
+@pytest.mark.parametrize("silent", [3, 10_000])
+def test_job_that_cannot_ask_slurm_is_never_taken_for_done(silent: int, tmp_path: Path, fakes: Path) -> None:
+    """The controller changes over while the program stops: asked again, and else the job has failed."""
+    stop = '"$MATHREASON_STOP_FILE"'
+    program(
+        fakes, "mathreason", f"kill -USR1 $PPID; while [[ ! -e {stop} ]]; do :; done; echo why >{stop}.obeyed"
+    )
+    program(
+        fakes,
+        "scontrol",
+        f'echo >>"$RECORD.asked"; (($(wc -l <"$RECORD.asked") > {silent})) || exit 1\n'
+        '[[ $1 == requeue ]] && { echo "$@" >"$RECORD.requeued"; kill -TERM $PPID; }\n'
+        "echo JobState=RUNNING",
+    )
+    program(fakes, "sleep", "exit 0")
+    script = written(write_small_job(tmp_path), results=tmp_path / "r")
+    done = executed(script, tmp_path, fakes)
+    assert done.returncode == 1  # on a cluster the requeue has ended it before
+    assert (fakes / "record.requeued").exists() == (silent < 1000)
+    assert ("Slurm does not answer, so that job 4711 is not requeued" in done.stderr) == (silent > 1000)
+
+
+def test_model_cache_is_where_the_hub_has_it_by_default(tmp_path: Path, fakes: Path) -> None:
+    program(fakes, "mathreason", 'echo "$HF_HOME"')
+    script = written(write_small_job(tmp_path), results=tmp_path / "r")
+    for variables, wanted in (
+        ({}, "/home/user/.cache/huggingface"),
+        ({"XDG_CACHE_HOME": "/scratch/cache"}, "/scratch/cache/huggingface"),
+        ({"XDG_CACHE_HOME": "/scratch/cache", "HF_HOME": "/models"}, "/models"),
+    ):
+        assert executed(script, tmp_path, fakes, **variables).stdout == f"{wanted}\n"
 
 
 def test_one_gpu_is_one_rank_whatever_the_accelerate_configuration_says(tmp_path: Path, fakes: Path) -> None:

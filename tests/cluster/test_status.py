@@ -13,7 +13,7 @@ from support import run_program, small_job
 
 from mathreason.cluster.slurm import Entry
 from mathreason.cluster.status import _Queue, view, view_of, views
-from mathreason.jobfile import load_job
+from mathreason.jobfile import dump_job, load_job
 from mathreason.results import RunDir, Shard, append_jsonl, process_space, write_json
 from mathreason.session import resolve, set_up
 
@@ -129,6 +129,10 @@ def test_runs_are_listed_as_what_they_are(tmp_path: Path) -> None:
         ("pending", {}, "failed", "its jobs are gone"),
         ("pending", {"train": "PENDING"}, "waiting", "train: why"),
         ("running", {"train": "NODE_FAIL"}, "failed", "train: NODE_FAIL (why)"),
+        ("running", {"train": "PENDING"}, "waiting", "train: why"),  # its node was lost
+        ("running", {"base": "RUNNING", "train": "RUNNING"}, "running", ""),
+        ("failed", {"train": "PENDING"}, "waiting", "train: why"),  # submitted again
+        ("failed", {"train": "FAILED", "base": "RUNNING"}, "failed", "the old error"),
         ("running", {}, "stopped", "train: forgotten"),
         ("stopped", {"train": "COMPLETED"}, "stopped", "a STOP file"),
         ("done", {"train": "COMPLETED", "report": "COMPLETED"}, "failed", "its jobs are gone"),
@@ -137,12 +141,17 @@ def test_runs_are_listed_as_what_they_are(tmp_path: Path) -> None:
     ],
 )
 def test_jobs_that_ended_explain_what_the_run_does_not_know(
-    said: str, queued: dict[str, str], wanted: str, note: str, tmp_path: Path
+    said: str, queued: dict[str, str], wanted: str, note: str, tmp_path: Path, write_job: WriteJob
 ) -> None:
     run = RunDir(tmp_path / "run")
-    write_json(run.run, {"status": said, "process": None, "reason": "a STOP file"})
-    run.job.write_text("name: run\n")
     stages = list(queued) or ["train"]
+    at = str(stages.index("train"))
+    process = {"host": "another", "pid": 1, "born": "0", "slurm_job": at} if said == "running" else None
+    words = {"reason": "a STOP file", "error": "the old error"}
+    write_json(run.run, {"status": said, "process": process, **words})
+    run.job.write_text(dump_job(load_job(write_job(small_job()))))
+    write_json(run.comparison, {})  # the base evaluation's own
+    write_json(run.evaluation("generator", "base"), {})
     jobs = [{"stage": stage, "id": str(number)} for number, stage in enumerate(stages)]
     write_json(run.path / "slurm" / "submission.json", {"jobs": jobs})
     queue = _Queue([run])
@@ -154,6 +163,23 @@ def test_jobs_that_ended_explain_what_the_run_does_not_know(
     found = view_of(run, queue)
     assert found.status == wanted
     assert note in found.note
+
+
+def test_sweep_whose_tasks_run_is_running(tmp_path: Path) -> None:
+    folder = RunDir(tmp_path / "sweep")
+    write_json(folder.path / "slurm" / "submission.json", {"jobs": [{"stage": "sweep", "id": "7"}]})
+    queue = _Queue([folder])
+    queue.note = ""
+    queue.entries = {"7": [Entry("7_1", "7", "RUNNING", "None"), Entry("7_[2-4]", "7", "PENDING", "why")]}
+    assert view_of(folder, queue).status == "running"
+
+
+def test_error_that_looks_like_markup_is_shown_as_it_is(tmp_path: Path) -> None:
+    said = "[/gloo/pair.cc:534] Connection closed [bold]by peer"
+    write_json(tmp_path / "run" / "run.json", {"status": "failed", "error": said})
+    done = run_program("status", "--results", tmp_path, environment={"COLUMNS": "200"})
+    assert done.returncode == 0, done.stderr
+    assert set(said.split()) <= set(done.stdout.split())
 
 
 def test_a_shard_that_failed_is_seen_when_the_training_is_done(tmp_path: Path) -> None:

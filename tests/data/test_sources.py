@@ -227,6 +227,26 @@ def test_worked_examples_and_any_set_of_the_hub_are_needed_too(tmp_path: Path) -
     }
 
 
+@pytest.mark.parametrize(
+    ("source", "alternative", "lacking"),
+    [
+        ("source: jsonl, path: none.jsonl", "source: gsm8k", ["gsm8k/train"]),
+        ("source: gsm8k", "source: jsonl, path: none.jsonl", ["gsm8k/train"]),
+        ("source: gsm8k", "source: generator, count: 5", []),
+        ("source: gsm8k", "source: gsm_hard", ["gsm8k/train", "gsm_hard/train"]),
+    ],
+)
+def test_source_is_lacking_where_neither_it_nor_its_alternative_is_here(
+    source: str, alternative: str, lacking: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(JOB, encoding="utf-8")
+    mixture = f"data.mixture=[{{{source}, alternative: {{{alternative}}}}}]"
+    job = load_job(path, [mixture, "evaluation.benchmarks=[{name: generator, count: 3}]"])
+    found = [str(each) for each in needed(job, tmp_path) if each.lacking()]
+    assert found == lacking
+
+
 def test_set_of_the_hub_is_read_from_the_data_folder_once_it_was_fetched(tmp_path: Path) -> None:
     write_rows(tmp_path / "hub" / "some--set" / "train.jsonl", gsm8k_rows(5))
     config = SourceConfig.model_validate({"source": "hub", "path": "some/set", "columns": {"question": "q"}})

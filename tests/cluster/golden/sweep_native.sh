@@ -20,5 +20,5 @@ export RUNTIME=native
 export MAX_RESTARTS=10
 cd /home/user/project
 source /home/user/project/results/rates-sweep-HASH/slurm/common.sh
-carry_out mathreason sweep /home/user/project/sweep.yaml --set=training.learning_rate=2e-3 --only "$SLURM_ARRAY_TASK_ID/4"
+carry_out mathreason sweep /home/user/project/results/rates-sweep-HASH/slurm/job.yaml --only "$SLURM_ARRAY_TASK_ID/4"
 # sbatch --output=/home/user/project/results/rates-sweep-HASH/slurm/%x-%A_%a.log /home/user/project/results/rates-sweep-HASH/slurm/sweep.sh
