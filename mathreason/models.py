@@ -227,6 +227,18 @@ def _sha256_once(path: Path, changed_ns: int) -> str:
     return file_sha256(path)
 
 
+def attention_window(config: Any) -> int | None:
+    """How many tokens up to itself a token sees at most in the narrowest layer; None where it sees all.
+
+    Of a transformers config: `sliding_window` (Mistral, Gemma; off where Qwen's `use_sliding_window` is
+    false) and `attention_chunk_size` (Llama 4). A text no longer than this is attended as without it.
+    """
+    text = config.get_text_config()
+    sliding = getattr(text, "sliding_window", None) if getattr(text, "use_sliding_window", True) else None
+    limits = [limit for limit in (sliding, getattr(text, "attention_chunk_size", None)) if limit]
+    return min(limits, default=None)
+
+
 def planned_facts(config: ModelConfig) -> dict[str, str]:
     """Device kind and dtype the model would be loaded with here, without loading it."""
     device = _device()

@@ -26,7 +26,7 @@ from mathreason.evaluation.endings import Endings
 from mathreason.evaluation.engine import Request, Response, Sampling
 from mathreason.evaluation.slots import Prefix, Slots, bytes_per_token, compute_prefix, slot_attention
 from mathreason.memory import available_bytes, is_out_of_memory
-from mathreason.models import LoadedModel
+from mathreason.models import LoadedModel, attention_window
 from mathreason.progress import Reporter
 
 MAX_BATCH = {"cpu": 32, "cuda": 256}
@@ -218,8 +218,8 @@ class TransformersEngine:
     def _why_not_slots(self, longest: int) -> str | None:
         """Why this model's responses of `longest` tokens would not be exact with slots; None if they are."""
         config = self._model.config.get_text_config()
-        window = getattr(config, "sliding_window", None)
-        if window and getattr(config, "use_sliding_window", True) and longest > window:
+        window = attention_window(config)
+        if window is not None and longest > window:
             return (
                 f"prompt and response may take {longest} tokens, more than the attention window of {window}"
             )

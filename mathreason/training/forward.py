@@ -8,7 +8,7 @@ Everywhere: logits only before a label. With a frozen head: these logits in chun
 (`last_layer`). There and with FlashAttention: blocks of a micro-batch one after the other in a single row,
 without padding, which is the only way in which FlashAttention keeps packed examples apart. What a
 model does not allow (a head that is trained or split over ranks, logits that are capped, attention of its
-own) is left out.
+own or with a window shorter than an example) is left out.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mathreason.data.packing import IGNORED, block_features
 from mathreason.data.prompts import Example
 from mathreason.errors import MathreasonError
+from mathreason.models import attention_window
 from mathreason.training.attention import packed_attention
 from mathreason.training.last_layer import trimmable, trimmed
 from mathreason.training.loss import cross_entropy, linear_cross_entropy
@@ -138,13 +139,23 @@ def _unchanged(hidden: Tensor) -> Tensor:
     return hidden
 
 
+def plain_forward(model: Any) -> Forward:
+    """The model's own forward pass, in the only way in which it keeps packed examples apart."""
+    return Forward(varlen=model.config._attn_implementation == "flash_attention_2")
+
+
 @contextmanager
-def forward_of(model: Any, example: Example) -> Iterator[Forward]:
-    """The leanest forward pass that gives the plain loss of `example`, which is in force until the end."""
-    attention = model.config._attn_implementation
-    plain = Forward(varlen=attention == "flash_attention_2")
+def forward_of(model: Any, example: Example, longest: int) -> Iterator[Forward]:
+    """The leanest forward pass that gives the plain loss of `example`, which is in force until the end.
+
+    `longest` is the tokens of the longest example there will be: each is attended by itself only where none
+    is longer than what the model lets a token see.
+    """
+    plain = plain_forward(model)
     expected = _loss_of(model, plain, example)
-    by_sequence = model.device.type == "cpu" and attention == "sdpa"
+    window = attention_window(model.config)
+    whole = window is None or longest <= window
+    by_sequence = whole and model.device.type == "cpu" and model.config._attn_implementation == "sdpa"
     head, at_loss = _frozen_head(model), tuple(trimmable(model)) if by_sequence else ()
     candidates = (
         Forward(head, by_sequence, at_loss, plain.varlen),

@@ -13,7 +13,6 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +135,7 @@ def _trainer(
     from transformers import set_seed
 
     from mathreason.training.batches import Blocks, Collator
-    from mathreason.training.forward import Forward, forward_of, prove_packing
+    from mathreason.training.forward import forward_of, plain_forward, prove_packing
     from mathreason.training.lora import make_lean
     from mathreason.training.recovery import Recovery
     from mathreason.training.trainer import MathTrainer
@@ -151,13 +150,14 @@ def _trainer(
     model = trainable(loaded.model) if full else add_lora(loaded.model, job.lora)
     here = launch.current()
     if here.in_parts:  # then only the layers' own forward passes bring their weights together
-        forward = Forward()
+        forward = plain_forward(model)
     else:
         make_lean(model)
-        forward = stack.enter_context(forward_of(model, examples["train"][0]))
-    proof = partial(prove_packing, model, forward, *examples["train"][:2])
-    if training.packing and len(examples["train"]) > 1 and not here.in_parts:
-        proof()
+        longest = max(len(example.ids) for part in examples.values() for example in part)
+        forward = stack.enter_context(forward_of(model, examples["train"][0], longest))
+    proven = training.packing and len(examples["train"]) > 1
+    if proven and not here.in_parts:
+        prove_packing(model, forward, *examples["train"][:2])
     datasets = {
         part: Blocks(examples[part], blocks[part], [problem.id for problem in problems[part]])
         for part in blocks
@@ -176,8 +176,8 @@ def _trainer(
         data_collator=Collator(loaded.tokenizer.pad_token_id),
     )
     filled = sum(len(e.ids) for e in examples["train"]) / (len(blocks["train"]) * job.data.max_length)
-    if training.packing and len(examples["train"]) > 1 and here.in_parts:
-        trainer.watch.proof = proof
+    if proven and here.in_parts:
+        trainer.watch.proof = lambda whole: prove_packing(whole, forward, *examples["train"][:2])
     reporter.note(f"{len(examples['train'])} examples in {len(blocks['train'])} blocks, {filled:.1%} full")
     return trainer
 

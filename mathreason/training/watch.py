@@ -23,7 +23,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def __init__(self, trainer: MathTrainer) -> None:
         self.advance: Callable[[int], None] = lambda _: None
         self.unlogged: tuple[float, int] | None = None  # of the checkpoint that training goes on from
-        self.proof: Callable[[], None] | None = None  # that packing is safe, where only the engine can run
+        self.proof: Callable[[Any], None] | None = None
+        """That packing is safe, asked of the model as the engine has wrapped it: nothing else can run it."""
         self._trainer = trainer
         self._checked = False
         self._step_began = 0.0
@@ -36,7 +37,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self.unlogged is not None:
             self._trainer.begin_logging(*self.unlogged)
         if self.proof is not None:
-            self.proof()
+            self.proof(self._trainer.model)
         self._trainer.make_up_validation()
         self._step_began = time.monotonic()
 

@@ -213,6 +213,7 @@ def test_a_nucleus_holds_the_fewest_likely_tokens_that_reach_top_p() -> None:
     ("change", "said"),
     [
         ({"sliding_window": 30}, "attention window of 30"),
+        ({"attention_chunk_size": 30}, "attention window of 30"),
         (
             {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}},
             "depend on the length",

@@ -6,12 +6,21 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+)
 
 from mathreason.data.packing import IGNORED, block_features
 from mathreason.data.prompts import Example
 from mathreason.errors import MathreasonError
-from mathreason.training.forward import Forward, forward_of, prove_packing
+from mathreason.models import attention_window
+from mathreason.training.forward import Forward, forward_of, plain_forward, prove_packing
 
 SHAPE = {
     "vocab_size": 60,
@@ -26,6 +35,8 @@ EXAMPLES = [
     Example(ids=[5, 9, 33, 2], prompt_tokens=3),
     Example(ids=[11, 17, 18, 19, 21, 50, 2], prompt_tokens=4),
 ]
+
+LONGEST = max(len(example.ids) for example in EXAMPLES)
 
 
 def adapted(targets: list[str] | None = None, model: Any = None) -> Any:
@@ -54,7 +65,7 @@ def test_loss_and_gradients_are_those_of_each_example_alone() -> None:
     reference = copy.deepcopy(model)
     plain = sum(Forward().summed_loss(reference, batch_of([example])) for example in EXAMPLES)
     plain.backward()  # type: ignore[union-attr]
-    with forward_of(model, EXAMPLES[0]) as forward:
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert forward.by_sequence
         assert forward.head is not None
         loss = forward.summed_loss(model, batch_of(EXAMPLES))
@@ -68,21 +79,21 @@ def test_afterwards_the_model_gives_logits_again() -> None:
     model = adapted()
     ids = torch.tensor([EXAMPLES[2].ids])
     before = model.eval()(input_ids=ids, use_cache=False).logits
-    with forward_of(model, EXAMPLES[0]) as forward:
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         forward.summed_loss(model, batch_of(EXAMPLES))
     assert torch.equal(model(input_ids=ids, use_cache=False).logits, before)
 
 
 def test_an_error_in_the_forward_pass_leaves_the_head_as_it_was() -> None:
     model = adapted()
-    with forward_of(model, EXAMPLES[0]) as forward, pytest.raises(IndexError):
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward, pytest.raises(IndexError):
         forward.summed_loss(model, batch_of([Example(ids=[70, 80], prompt_tokens=1)]))
     assert "forward" not in vars(model.get_output_embeddings())
 
 
 def test_a_head_with_an_adapter_is_left_to_the_model() -> None:
     model = adapted(["q_proj", "lm_head"])
-    with forward_of(model, EXAMPLES[0]) as forward:
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert forward.head is None
         assert forward.by_sequence
         forward.summed_loss(model, batch_of(EXAMPLES)).backward()
@@ -93,17 +104,45 @@ def test_capped_logits_are_left_to_the_model() -> None:
     config = Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=0.5, sliding_window=64)
     model = adapted(["q_proj"], Gemma2ForCausalLM(config))
     plain = Forward().summed_loss(model, batch_of([EXAMPLES[2]])).item()
-    with forward_of(model, EXAMPLES[0]) as forward:
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert forward.head is None
         assert forward.summed_loss(model, batch_of([EXAMPLES[2]])).item() == pytest.approx(plain, rel=1e-3)
 
 
 def test_eager_attention_keeps_the_models_own_mask() -> None:
     model = adapted(None, LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation="eager")))
-    with forward_of(model, EXAMPLES[0]) as forward:
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert not forward.by_sequence
         assert forward.head is not None
         assert forward.keywords(torch.tensor([[0, 1, 0]])) == {}
+
+
+@pytest.mark.parametrize(("window", "by_sequence"), [(LONGEST, True), (4, False)])
+def test_a_window_shorter_than_an_example_stays_in_force(window: int, by_sequence: bool) -> None:
+    config = MistralConfig(**SHAPE, sliding_window=window)
+    model = adapted(None, MistralForCausalLM(config))
+    plain = Forward().summed_loss(model, batch_of([EXAMPLES[2]])).item()
+    without = adapted(None, MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=None)))
+    unlimited = Forward().summed_loss(without, batch_of([EXAMPLES[2]])).item()
+    # The window must matter here, or the loss without it would be right by chance.
+    assert (plain == pytest.approx(unlimited, rel=1e-5)) is by_sequence
+    with forward_of(model, EXAMPLES[1], LONGEST) as forward:  # an example that the window does not touch
+        assert forward.by_sequence is by_sequence
+        assert forward.summed_loss(model, batch_of([EXAMPLES[2]])).item() == pytest.approx(plain, rel=1e-5)
+
+
+def test_a_window_that_is_switched_off_or_a_chunk_limits_what_it_says() -> None:
+    assert attention_window(MistralConfig(**SHAPE, sliding_window=None)) is None
+    assert attention_window(Qwen2Config(**SHAPE, sliding_window=9, use_sliding_window=False)) is None
+    assert attention_window(Qwen2Config(**SHAPE, sliding_window=9, use_sliding_window=True)) == 9
+    assert attention_window(LlamaConfig(**SHAPE, attention_chunk_size=6)) == 6
+
+
+def test_flash_attention_gets_a_single_row_also_where_the_engine_divides_weights() -> None:
+    model = LlamaForCausalLM(LlamaConfig(**SHAPE))
+    assert not plain_forward(model).varlen
+    model.config._attn_implementation = "flash_attention_2"
+    assert plain_forward(model).varlen
 
 
 def test_attention_that_needs_a_single_row_gets_one() -> None:
@@ -140,7 +179,7 @@ def test_rows_of_different_labels_count_only_their_own() -> None:
 
 def test_packing_is_proven_and_a_leak_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = adapted()
-    with forward_of(model, EXAMPLES[0]) as forward:
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         prove_packing(model, forward, *EXAMPLES[:2])
         leaky = Forward(forward.head, by_sequence=True)
         monkeypatch.setattr(Forward, "keywords", lambda _, ids: {"sequence_lengths": [ids.shape[1]]})

@@ -200,6 +200,33 @@ def test_validation_does_not_stop_the_gradient_of_4_bit_weights(
     prove_learning(trainer.model)
 
 
+def test_packing_is_proven_on_the_model_as_the_engine_prepared_it(
+    loaded: Any, tmp_path: Path, job: dict[str, Any], examples: list[Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_for(loaded, tmp_path, job, examples, max_steps=1)
+    prepare, asked = trainer.accelerator.prepare, []
+
+    class Wrapped(torch.nn.Module):
+        def __init__(self, model: Any) -> None:
+            super().__init__()
+            self.module = model
+
+    def wrapping(*objects: Any, **options: Any) -> Any:
+        prepared = prepare(*objects, **options)
+        trainer.model = Wrapped(trainer.model)  # what transformers does itself under FSDP
+        return prepared
+
+    def ask(model: Any) -> None:
+        asked.append(model)
+        raise MathreasonError("enough")
+
+    monkeypatch.setattr(trainer.accelerator, "prepare", wrapping)
+    trainer.watch.proof = ask
+    with pytest.raises(MathreasonError, match="enough"):
+        trainer.train()
+    assert [type(model) for model in asked] == [Wrapped]
+
+
 def test_adapter_that_gets_no_gradient_is_noticed(loaded: Any) -> None:
     model = add_lora(loaded.model, LoraConfig())
     with pytest.raises(MathreasonError, match="no gradient reaches 35 adapter layers"):
