@@ -72,9 +72,18 @@ def complete_checkpoints(checkpoints: Path) -> tuple[list[Path], list[Path]]:
     """(complete, torn) checkpoint folders, each by step."""
     if not checkpoints.is_dir():
         return [], []
-    found = sorted((p for p in checkpoints.iterdir() if _NAME.fullmatch(p.name)), key=step_of)
+    found = _folders(checkpoints)
     complete = [path for path in found if is_complete(path)]
     return complete, [path for path in found if path not in complete]
+
+
+def steps(checkpoints: Path) -> list[int]:
+    """Steps that have a checkpoint folder, complete or torn."""
+    return [step_of(checkpoint) for checkpoint in _folders(checkpoints)]
+
+
+def _folders(checkpoints: Path) -> list[Path]:
+    return sorted((path for path in checkpoints.iterdir() if _NAME.fullmatch(path.name)), key=step_of)
 
 
 def remove(checkpoint: Path) -> None:
@@ -85,7 +94,6 @@ def remove(checkpoint: Path) -> None:
 
 def prune(checkpoints: Path, keep_last: int, best_step: int | None) -> None:
     """Delete all but the last `keep_last` checkpoints and the best one."""
-    found = sorted((p for p in checkpoints.iterdir() if _NAME.fullmatch(p.name)), key=step_of)
-    for checkpoint in found[:-keep_last]:
+    for checkpoint in _folders(checkpoints)[:-keep_last]:
         if step_of(checkpoint) != best_step:
             remove(checkpoint)

@@ -11,7 +11,7 @@ the model as it is answer held-out problems of the training data and says how ma
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -61,12 +61,13 @@ def accuracy(correct: int, items: int | None) -> dict[str, Any]:
     return {"value": correct / items if items else None, "correct": correct, "n": items}
 
 
-def choose(history: Sequence[dict[str, Any]]) -> Choice | None:
+def choose(history: Sequence[dict[str, Any]], steps: Collection[int] | None = None) -> Choice | None:
     """The best of the validated steps in a trainer's log history; None when none was validated.
 
-    The most problems solved, where they were counted; of equals the lower loss, then the earlier step.
+    The most problems solved, where they were counted; of equals the lower loss, then the earlier step. With
+    `steps` only of these: those that still have a checkpoint.
     """
-    validated = [entry for entry in history if LOSS in entry]
+    validated = [entry for entry in history if LOSS in entry and (steps is None or entry["step"] in steps)]
     if not validated:
         return None
     best = min(validated, key=lambda entry: (-entry.get(CORRECT, 0), entry[LOSS], entry["step"]))

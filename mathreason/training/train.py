@@ -77,7 +77,7 @@ def train(job: JobConfig, run: RunDir, reporter: Reporter, set_exam: SetExam) ->
     if ranks.rank() == 0:
         require_ours()
         with storing("the adapter and train.json", run.path):
-            step, best = _choose(trainer)
+            step, best = choose_checkpoint(run, trainer, reporter, loaded.facts["fallbacks"])
             checkpoint = run.checkpoints / f"checkpoint-{step}"
             if job.training.approach == "full":
                 export_model(checkpoint, run.model, loaded)
@@ -339,13 +339,29 @@ def _clear(run: RunDir, reporter: Reporter) -> None:
         write_jsonl(run.log, [line for line in logged if line["step"] <= step])
 
 
-def _choose(trainer: MathTrainer) -> tuple[int, dict[str, Any]]:
-    """The checkpoint that becomes the adapter, and why."""
-    best = trainer.best()
+def choose_checkpoint(
+    run: RunDir, trainer: MathTrainer, reporter: Reporter, fallbacks: list[str]
+) -> tuple[int, dict[str, Any]]:
+    """Step of the checkpoint that becomes the result, and for train.json's `best` why.
+
+    A best one that is damaged or gone is said and passed over. Raises MathreasonError when none is whole.
+    """
+    complete, _ = checkpoints.complete_checkpoints(run.checkpoints)
+    if not complete:
+        raise MathreasonError(f"{run.checkpoints} has no complete checkpoint; start a new run")
+    steps = [checkpoints.step_of(path) for path in complete]
+    wanted, best = trainer.best(), trainer.best(steps)
+    if wanted is None:
+        return steps[-1], {"step": steps[-1], "loss": None, "why": "last step; there is no validation split"}
+    if best is not None and best.step == wanted.step:
+        return best.step, best.to_dict()
+    step = best.step if best is not None else steps[-1]
+    said = f"the best checkpoint, of step {wanted.step}, is damaged or gone; taking that of step {step}"
+    reporter.warn(said)
+    fallbacks.append(said)
     if best is None:
-        step = trainer.state.global_step
-        return step, {"step": step, "loss": None, "why": "last step; there is no validation split"}
-    return best.step, best.to_dict()
+        return step, {"step": step, "loss": None, "why": f"last step; {said}"}
+    return step, {**best.to_dict(), "why": f"{best.why} of what is there; {said}"}
 
 
 def export_adapter(checkpoint: Path, adapter: Path) -> None:

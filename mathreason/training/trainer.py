@@ -12,6 +12,7 @@ import json
 import math
 import shutil
 import time
+from collections.abc import Collection
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -279,9 +280,9 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             with storing("log.jsonl", self.run.path):
                 append_jsonl(self.run.log, [{**line, "time": now()}])
 
-    def best(self) -> Choice | None:
-        """The best checkpoint so far; None before the first validation."""
-        return selection.choose(self.state.log_history)
+    def best(self, steps: Collection[int] | None = None) -> Choice | None:
+        """The best validated step so far, or the best of `steps`; None when there is none."""
+        return selection.choose(self.state.log_history, steps)
 
     def _get_output_dir(self, trial: Any) -> str:
         """Checkpoints are written beside their place and moved there when they are whole."""
@@ -322,7 +323,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         write_text(written / STATE, to_json(state) + "\n")
         require_ours()
         checkpoints.commit(written, self.run.checkpoints)
-        best = self.best()
+        best = self.best(checkpoints.steps(self.run.checkpoints))
         checkpoints.prune(self.run.checkpoints, self.keep_last, best.step if best else None)
 
     def restore(self, checkpoint: Path) -> None:

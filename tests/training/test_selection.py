@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,14 +17,16 @@ from support import Job, run_program, small_job
 
 from mathreason.config import JobConfig
 from mathreason.data.generator import generate
-from mathreason.errors import InputError
+from mathreason.errors import InputError, MathreasonError
 from mathreason.jobfile import load_job, run_id
 from mathreason.pipeline import train_stage
+from mathreason.progress import Reporter
 from mathreason.results import RunDir, Shard, read_appended, read_json
 from mathreason.session import open_session, resolve
 from mathreason.training import checkpoints
 from mathreason.training.selection import choose, undisturbed_chance, validations
 from mathreason.training.stopping import Stopped
+from mathreason.training.train import choose_checkpoint
 
 
 def entry(step: int, loss: float, correct: int | None = None) -> dict[str, Any]:
@@ -87,6 +90,50 @@ def test_chance_drawn_inside_changes_nothing_outside() -> None:
     with undisturbed_chance():
         draw()
     assert [*found, draw()] == expected
+
+
+# -- checkpoints that are gone ---------------------------------------------------------------------
+
+
+def choice_among(tmp_path: Path, history: list[dict[str, Any]]) -> tuple[int, dict[str, Any], list[str]]:
+    """What is chosen after steps 10, 20 and 30, of which 10 is damaged."""
+    run, fallbacks = RunDir(tmp_path), list[str]()
+    for step in (10, 20, 30):
+        written = run.checkpoints / "writing" / f"checkpoint-{step}"
+        written.mkdir(parents=True)
+        (written / "weights").write_bytes(b"abc")
+        checkpoints.commit(written, run.checkpoints)
+    (run.checkpoints / "checkpoint-10" / "weights").write_bytes(b"abd")
+    trainer: Any = SimpleNamespace(best=lambda steps=None: choose(history, steps))
+    step, best = choose_checkpoint(run, trainer, Reporter(quiet=True), fallbacks)
+    assert step == best["step"]
+    return step, best, fallbacks
+
+
+def test_a_damaged_best_checkpoint_is_passed_over_and_said(tmp_path: Path) -> None:
+    step, best, said = choice_among(tmp_path, [entry(10, 0.4), entry(20, 0.5), entry(30, 0.6)])
+    assert (step, best["loss"]) == (20, 0.5)
+    assert said == ["the best checkpoint, of step 10, is damaged or gone; taking that of step 20"]
+    assert best["why"] == f"lowest validation loss of what is there; {said[0]}"
+
+
+def test_a_damaged_checkpoint_that_was_the_only_validated_one_gives_way_to_the_last(tmp_path: Path) -> None:
+    step, best, said = choice_among(tmp_path, [entry(10, 0.4)])
+    assert (step, best["loss"]) == (30, None)
+    assert said == ["the best checkpoint, of step 10, is damaged or gone; taking that of step 30"]
+
+
+def test_damage_to_another_than_the_best_checkpoint_changes_nothing(tmp_path: Path) -> None:
+    step, best, said = choice_among(tmp_path, [entry(10, 0.6), entry(20, 0.4), entry(30, 0.5)])
+    assert (step, best["why"], said) == (20, "lowest validation loss", [])
+
+
+def test_no_whole_checkpoint_is_a_failure(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.checkpoints.mkdir()
+    trainer: Any = SimpleNamespace(best=lambda steps=None: choose([entry(10, 0.4)], steps))
+    with pytest.raises(MathreasonError, match="no complete checkpoint"):
+        choose_checkpoint(run, trainer, Reporter(quiet=True), [])
 
 
 # -- the job ---------------------------------------------------------------------------------------
