@@ -124,5 +124,5 @@ def losses(results: Path) -> list[tuple[int, str, float]]:
     """Every line of the log: step, what was measured, value."""
     run = run_in(results)
     assert run is not None
-    kinds = ("loss", "validation_loss")
+    kinds = ("loss", "supervised_tokens", "validation_loss")
     return [(line["step"], k, line[k]) for line in read_appended(run.log) for k in kinds if k in line]

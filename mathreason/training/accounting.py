@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -64,6 +64,19 @@ class StepTimes:
         if self._on_gpu:  # kernels run behind; without this, their time would fall to a later phase
             torch.cuda.synchronize()
         return time.perf_counter()
+
+
+@dataclass
+class Work:
+    """What the measured steps of one rank computed: tokens of each sequence, and how many have a loss."""
+
+    lengths: list[int] = field(default_factory=list)
+    supervised: int = 0
+
+    def add(self, lengths: Sequence[int], supervised: int) -> None:
+        """Count a step."""
+        self.lengths += lengths
+        self.supervised += supervised
 
 
 @dataclass(frozen=True)
@@ -141,18 +154,14 @@ def step_account(
     arithmetic: Arithmetic,
     model: Any,
     times: StepTimes,
-    lengths: list[int],
-    supervised: int,
+    work: Work,
     recomputed: bool,
 ) -> dict[str, Any]:
-    """For train.json: where a step's time goes, and its arithmetic beside the machine's matrix product.
-
-    `lengths` are those of all sequences of the measured steps, `supervised` their tokens with a loss.
-    """
+    """For train.json: where a step's time goes, and its arithmetic beside the machine's matrix product."""
     seconds = times.per_step()
     if not seconds:
         return {"measured_steps": 0}
-    flops = arithmetic.flops(lengths, supervised, recomputed)
+    flops = arithmetic.flops(work.lengths, work.supervised, recomputed)
     rate = flops / times.steps / sum(seconds.values())
     possible = matmul_flops(model.device, model.dtype)
     return {

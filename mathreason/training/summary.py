@@ -61,9 +61,8 @@ def describe(
 
 def _step_account(trainer: MathTrainer) -> dict[str, Any]:
     arithmetic = Arithmetic.of(trainer.model, trainer.forward.at_loss)
-    supervised = round(trainer.supervised_tokens * sum(trainer.lengths) / max(1, trainer.tokens))
     recomputed = bool(trainer.args.activation_checkpointing)
-    return step_account(arithmetic, trainer.model, trainer.times, trainer.lengths, supervised, recomputed)
+    return step_account(arithmetic, trainer.model, trainer.times, trainer.measured, recomputed)
 
 
 def peak_memory() -> dict[str, int]:

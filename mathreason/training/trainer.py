@@ -26,7 +26,7 @@ from mathreason.errors import InputError, MathreasonError
 from mathreason.ownership import Overtaken, require_ours
 from mathreason.results import RunDir, Shard, append_jsonl, now, to_json, write_text
 from mathreason.training import checkpoints, launch, ranks, selection, stopping
-from mathreason.training.accounting import StepTimes
+from mathreason.training.accounting import StepTimes, Work
 from mathreason.training.attention import own_attention
 from mathreason.training.batches import labelled
 from mathreason.training.divergence import Trend
@@ -62,11 +62,11 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self.forward = forward
         self.exam = exam
         self.times = StepTimes(self.args.device)
-        self.lengths: list[int] = []  # of the sequences of the steps that `times` measured
+        self.measured = Work()  # of this rank, in the steps that `times` measured
         self.model_accepts_loss_kwargs = True  # asks for num_items_in_batch; the loss is computed here
         self.run = run
         self.keep_last = keep_last
-        self.tokens = 0
+        self.tokens = 0  # of all ranks since the last start, and of them
         self.supervised_tokens = 0
         self._unlogged_tokens = 0  # supervised, of all ranks, since the last line of the log
         self.aside_seconds = 0.0  # validation and checkpoints, which are no training throughput
@@ -231,14 +231,15 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         # The running loss begins anew after each line of the log; what the step added to it is its loss.
         mine = (self._tr_loss - self._start.running_loss + loss).item()
         supervised = sum(int((batch["labels"] != IGNORED).sum()) for batch in self._step)
-        everyone = ranks.gathered([mine, self.recovery.micro_batch, supervised])
-        self.recovery.shrink(int(min(micro_batch for _, micro_batch, _ in everyone)))
-        self._unlogged_tokens += int(sum(tokens for _, _, tokens in everyone))
         real = [batch for batch in self._step if not is_filler(batch)]
         lengths = [length for batch in real for length in sequence_lengths(batch)]
-        self.lengths = [*self.lengths, *lengths] if self.times.warm else []
-        self.tokens += sum(lengths)
-        self.supervised_tokens += supervised
+        everyone = ranks.gathered([mine, self.recovery.micro_batch, supervised, sum(lengths)])
+        self.recovery.shrink(int(min(micro_batch for _, micro_batch, *_ in everyone)))
+        if self.times.warm:
+            self.measured.add(lengths, supervised)
+        self.tokens += int(sum(tokens for *_, tokens in everyone))
+        self.supervised_tokens += int(sum(tokens for _, _, tokens, _ in everyone))
+        self._unlogged_tokens += int(sum(tokens for _, _, tokens, _ in everyone))
         step = self.state.global_step + 1
         wrong = self.trend.note(step, sum(value for value, *_ in everyone) / len(everyone), self._problem_ids)
         if wrong:
@@ -315,6 +316,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         state = {
             "micro_batch": self.recovery.micro_batch,
             "unlogged_loss": sum(unlogged) / len(unlogged),
+            "unlogged_supervised_tokens": self._unlogged_tokens,
             "last_logged": self._globalstep_last_logged,
             "trend": self.trend.state(),
             "processes": ranks.world_size(),
@@ -332,6 +334,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self._require_same_ranks(checkpoint, state)
         self.recovery.restore(state["micro_batch"])
         self.trend.restore(state["trend"])
+        self._unlogged_tokens = state.get("unlogged_supervised_tokens", 0)
         self.watch.unlogged = (state["unlogged_loss"], state["last_logged"])
 
     def _require_same_ranks(self, checkpoint: Path, state: dict[str, Any]) -> None:
