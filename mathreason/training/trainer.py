@@ -243,14 +243,28 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         step = self.state.global_step + 1
         wrong = self.trend.note(step, sum(value for value, *_ in everyone) / len(everyone), self._problem_ids)
         if wrong:
-            self._diverged(step, wrong)
+            self._diverged(step, wrong, self.trend.problem_ids)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """Norm of the step's gradients before clipping; one that is no number stops before it does harm.
+
+        Not in float16, whose loss is scaled up as far as gradients allow: there it makes the step be skipped
+        and the scale halve (`Watch`).
+        """
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if norm is not None and not self.args.fp16 and not math.isfinite(norm):
+            self.diverged(f"the gradient norm of step {self.state.global_step + 1} is {float(norm)}")
+        return norm
 
     def _problem_ids(self) -> list[str]:
         blocks = [int(block) for batch in self._step if not is_filler(batch) for block in batch["blocks"]]
         return ranks.gathered_names([name for block in blocks for name in self.train_dataset.ids(block)])
 
-    def _diverged(self, step: int, wrong: str) -> None:
-        names = self.trend.problem_ids
+    def diverged(self, wrong: str) -> None:
+        """Stop for what the micro-batches of the step under way did. All ranks call it."""
+        self._diverged(self.state.global_step + 1, wrong, self._problem_ids())
+
+    def _diverged(self, step: int, wrong: str, names: list[str]) -> None:
         if self.is_world_process_zero():
             require_ours(now=False)
             with storing("log.jsonl", self.run.path):
@@ -277,7 +291,8 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             if "loss" in logs:
                 line["supervised_tokens"], self._unlogged_tokens = self._unlogged_tokens, 0
             if "grad_norm" in line:
-                line["gradient_norm"] = line.pop("grad_norm")
+                norm = line.pop("grad_norm")
+                line["gradient_norm"] = norm if math.isfinite(norm) else None
             with storing("log.jsonl", self.run.path):
                 append_jsonl(self.run.log, [{**line, "time": now()}])
 

@@ -16,6 +16,10 @@ from mathreason.errors import MathreasonError
 if TYPE_CHECKING:
     from mathreason.training.trainer import MathTrainer
 
+MOST_SKIPPED = 32
+"""Steps in a row that float16 may skip. Its scale begins at 2**16 and halves with each, so that after these
+the gradients themselves are no numbers (torch.amp.GradScaler)."""
+
 
 class Watch(TrainerCallback):  # type: ignore[misc]
     """Shows progress, validates at the last step, stops when asked, and checks that the adapter learns."""
@@ -27,6 +31,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         """That packing is safe, asked of the model as the engine has wrapped it: nothing else can run it."""
         self._trainer = trainer
         self._checked = False
+        self._taken = 0  # optimizer steps since this start that changed the model
+        self._skipped = 0  # ... and that did not, because gradients in float16 were no numbers
+        self._skipped_in_a_row = 0
         self._step_began = 0.0
 
     def on_train_begin(
@@ -50,8 +57,25 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        del args, state, control
+        del args, control
         self._trainer.times.mark("optimizer")
+        if self._trainer.accelerator.optimizer_step_was_skipped:
+            self._skipped += 1
+            self._skipped_in_a_row += 1
+        else:
+            self._taken += 1
+            self._skipped_in_a_row = 0
+        last = state.global_step + 1 >= state.max_steps
+        if self._skipped_in_a_row >= MOST_SKIPPED or (last and not self._taken):
+            self._trainer.diverged(
+                f"the gradients of the last {self._skipped_in_a_row} steps were no numbers in float16, so "
+                "that none of them changed the model (bfloat16 and float32 hold larger ones: model.dtype)"
+            )
+        if last and self._skipped:
+            steps = self._taken + self._skipped
+            self._trainer.recovery.say(
+                f"{self._skipped} of {steps} optimizer steps changed nothing: gradients too large for float16"
+            )
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **others: Any
@@ -61,7 +85,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if state.global_step >= state.max_steps and args.eval_strategy != "no":
             control.should_evaluate = True
         # Warm-up gives the first step a learning rate of 0, so the second is the first that must show.
-        if state.global_step >= 2 and not self._checked:
+        if self._taken >= 2 and not self._checked:
             self._checked = True
             prove_learning(others["model"])
         if (

@@ -254,6 +254,56 @@ def test_diverging_loss_stops_with_a_sentence(
     assert not (trainer.run.checkpoints / "checkpoint-1").exists()
 
 
+def test_a_gradient_that_is_no_number_stops_before_it_reaches_the_weights(
+    loaded: Any, tmp_path: Path, job: dict[str, Any], examples: list[Example]
+) -> None:
+    trainer = trainer_for(loaded, tmp_path, job, examples, max_steps=2)
+    weight = next(p for n, p in trainer.model.named_parameters() if "lora_B" in n)
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(MathreasonError, match=r"the gradient norm of step 1 is inf; .* example \d+ "):
+        trainer.train()
+    assert all(p.isfinite().all() for p in trainer.model.parameters())
+    [line] = read_appended(trainer.run.log)
+    assert len(line["problem_ids"]) == 1
+
+
+def scaled(trainer: MathTrainer, scale: float) -> MathTrainer:
+    """As float16 trains, with a scaler that begins at `scale`."""
+    trainer.args.fp16 = True
+    trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return trainer
+
+
+def test_steps_that_float16_skips_are_said_and_are_no_dead_adapter(
+    loaded: Any, tmp_path: Path, job: dict[str, Any], examples: list[Example]
+) -> None:
+    trainer = trainer_for(loaded, tmp_path, job, examples, max_steps=8, logging_steps=1)
+    weight = next(p for n, p in trainer.model.named_parameters() if "lora_B" in n)
+    weight.register_hook(lambda gradient: gradient * (float("inf") if trainer.state.global_step < 3 else 1.0))
+    scaled(trainer, 2.0**16).train()
+    norms = [line["gradient_norm"] for line in read_appended(trainer.run.log)]
+    assert norms[:3] == [None] * 3
+    assert all(norm > 0 for norm in norms[3:])
+    assert len(norms) == 8
+    said = "3 of 8 optimizer steps changed nothing: gradients too large for float16"
+    assert loaded.facts["fallbacks"][-1] == said
+
+
+@pytest.mark.parametrize(("steps", "ends_at"), [(200, 32), (5, 5)])
+def test_float16_that_never_takes_a_step_is_a_failure_with_the_problems(
+    loaded: Any, tmp_path: Path, job: dict[str, Any], examples: list[Example], steps: int, ends_at: int
+) -> None:
+    trainer = trainer_for(loaded, tmp_path, job, examples, max_steps=steps)
+    weight = next(p for n, p in trainer.model.named_parameters() if "lora_B" in n)
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(
+        MathreasonError, match=rf"the gradients of the last {ends_at} steps were no numbers in float16, .*"
+    ):
+        scaled(trainer, 1.0).train()
+    line = read_appended(trainer.run.log)[-1]
+    assert (line["step"], len(line["problem_ids"])) == (ends_at, 1)
+
+
 def test_validation_loss_is_the_mean_over_tokens(
     loaded: Any, tmp_path: Path, job: dict[str, Any], examples: list[Example]
 ) -> None:
