@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,8 @@ from mathreason.training.operators import choose_accelerator
 
 PATIENCE = timedelta(hours=2)
 """How long ranks wait for each other: rank 0 may be preparing data."""
+BUCKET_BYTES = 64 << 20
+"""Gradients in one message, and so the memory that averaging them takes: not that of all gradients again."""
 
 
 def rank() -> int:
@@ -136,20 +138,36 @@ def gathered_names(names: list[str]) -> list[str]:
 
 
 def average_gradients(model: Any) -> None:
-    """Replace each gradient by its mean over the ranks; one message for each dtype."""
+    """Replace each gradient by its mean over the ranks, in messages of up to `BUCKET_BYTES`."""
     if world_size() == 1:
         return
     import torch
 
-    by_dtype: dict[torch.dtype, list[torch.Tensor]] = {}
+    gradients = []
     for parameter in model.parameters():
         if parameter.requires_grad:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
-    for gradients in by_dtype.values():
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
+            gradients.append(parameter.grad)
+    for bucket in _buckets(gradients):
+        parts = [gradient.flatten() for gradient in bucket]  # no copies
+        flat = torch.cat(parts) if len(parts) > 1 else parts[0]
         torch.distributed.all_reduce(flat)
         flat /= world_size()
-        for gradient, mean in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        for gradient, mean in zip(bucket, flat.split([part.numel() for part in parts]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+
+
+def _buckets(gradients: list[Any]) -> Iterator[list[Any]]:
+    """Gradients of one dtype that go into a message together; a larger one goes alone."""
+    by_dtype: dict[Any, list[Any]] = {}
+    for gradient in gradients:
+        by_dtype.setdefault(gradient.dtype, []).append(gradient)
+    for alike in by_dtype.values():
+        bucket: list[Any] = []
+        for gradient in alike:
+            if bucket and sum(each.nbytes for each in bucket) + gradient.nbytes > BUCKET_BYTES:
+                yield bucket
+                bucket = []
+            bucket.append(gradient)
+        yield bucket

@@ -11,7 +11,8 @@ resumed run goes on are those of an undisturbed run, and only the size of one fo
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -90,6 +91,20 @@ class Recovery:
             self.micro_batch = micro_batch
             self.say(f"micro-batch {micro_batch}, at which the run went on after memory ran out")
 
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Raise MathreasonError for memory that runs out inside, where no smaller micro-batch would help."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            ways = [f"lower lora.r (now {self._job.lora.r})"] if self._job.training.approach == "lora" else []
+            raise MathreasonError(
+                "memory ran out outside the passes of a step (gradients, optimizer states, validation or a "
+                f"checkpoint): {_any_of(ways + self._larger())}"
+            ) from error
+
     def _hopeless(self) -> str:
         job = self._job
         ways = [f"lower data.max_length (now {job.data.max_length})"]
@@ -97,10 +112,17 @@ class Recovery:
             ways.insert(0, f"lower training.micro_batch (now {self.micro_batch})")
         if not job.training.gradient_checkpointing:
             ways.append("set training.gradient_checkpointing: true")
-        if job.model.quantization == "none":
-            ways.append("set model.quantization: nf4")
-        ways.append("take a device with more memory")
-        return f"memory ran out at micro-batch {self.micro_batch}: {', or '.join(ways)}"
+        return f"memory ran out at micro-batch {self.micro_batch}: {_any_of(ways + self._larger())}"
+
+    def _larger(self) -> list[str]:
+        """What helps wherever memory ran out."""
+        job = self._job
+        smaller = job.model.quantization == "none" and job.training.approach == "lora"
+        return [*(["set model.quantization: nf4"] if smaller else []), "take a device with more memory"]
+
+
+def _any_of(ways: list[str]) -> str:
+    return ", or ".join(ways)
 
 
 def _rows(batch: Batch, part: slice) -> Batch:

@@ -116,7 +116,8 @@ def _train(job: JobConfig, run: RunDir, trainer: MathTrainer, reporter: Reporter
         request = stopping.current()
         if request is not None and (code := stopping.agreed(request)):
             raise request.obey(code)
-        trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
+        with trainer.recovery.explaining():
+            trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
     if request is not None and trainer.state.global_step < total:
         reporter.say(f"checkpoint of step {trainer.state.global_step} of {total} saved")
         raise request.obey(trainer.stop_code)

@@ -20,7 +20,7 @@ from mathreason.training import checkpoints
 from mathreason.training.batches import Blocks, Collator
 from mathreason.training.forward import Forward
 from mathreason.training.recovery import Recovery
-from mathreason.training.train import _arguments, add_lora, total_steps
+from mathreason.training.train import _arguments, _train, add_lora, total_steps
 from mathreason.training.trainer import MathTrainer
 
 BLOCKS = 43  # an epoch ends with a step of 11 of 16 blocks: micro-batches of 8 and 3, or of 4, 4 and 3
@@ -83,6 +83,7 @@ def trainer_for(
         eval_dataset=Blocks(examples, [[BLOCKS, BLOCKS + 1], *([i] for i in range(BLOCKS + 2, BLOCKS + 5))]),
         data_collator=Collator(loaded.tokenizer.pad_token_id),
     )
+    trainer.job = config
     trainer.fallbacks = loaded.facts["fallbacks"]
     return trainer
 
@@ -161,6 +162,24 @@ def test_micro_batch_one_that_does_not_fit_says_what_to_change(
         "training.gradient_checkpointing: true, or set model.quantization: nf4",
     ):
         trainer.train()
+
+
+def test_memory_that_runs_out_in_the_optimizer_is_one_sentence(
+    tmp_path: Path, job: dict[str, Any], examples: list[Example]
+) -> None:
+    trainer = trainer_for(tmp_path / "run", job, examples, 2, 1)
+
+    def step(*_: Any) -> None:
+        torch.empty(1 << 62, dtype=torch.uint8)  # the allocator's own error
+
+    trainer.create_optimizer()
+    trainer.optimizer.register_step_pre_hook(step)
+    with pytest.raises(
+        MathreasonError,
+        match=r"memory ran out outside the passes of a step \(gradients, optimizer states, .*\): "
+        r"lower lora.r \(now \d+\), or set model.quantization: nf4, or take a device with more memory",
+    ):
+        _train(trainer.job, trainer.run, trainer, Reporter(quiet=True))
 
 
 def test_an_error_that_is_not_memory_is_not_taken_for_it(job: dict[str, Any]) -> None:
