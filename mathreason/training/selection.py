@@ -97,7 +97,7 @@ def undisturbed_chance() -> Iterator[None]:
     import torch
 
     python, numbers = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
         yield
     random.setstate(python)
     np.random.set_state(numbers)

@@ -39,7 +39,7 @@ from mathreason.results import (
 )
 from mathreason.training import checkpoints, launch, operators, ranks, stopping
 from mathreason.training.full import export_model, trainable
-from mathreason.training.selection import Exam, SetExam
+from mathreason.training.selection import LOSS, Exam, SetExam, validations
 from mathreason.training.storage import storing
 from mathreason.tuned import tuned_path, tuned_sha256
 
@@ -334,10 +334,21 @@ def _clear(run: RunDir, reporter: Reporter) -> None:
         reporter.warn(f"{path} is incomplete (the run was interrupted while it was written); not used")
         checkpoints.remove(path)
     shutil.rmtree(run.checkpoints / checkpoints.WRITING, ignore_errors=True)
-    step = checkpoints.step_of(complete[-1]) if complete else 0
     logged = read_appended(run.log)
-    if is_torn(run.log) or any(line["step"] > step for line in logged):
-        write_jsonl(run.log, [line for line in logged if line["step"] <= step])
+    kept = _logged_until(complete[-1], logged) if complete else []
+    if is_torn(run.log) or len(kept) < len(logged):
+        write_jsonl(run.log, kept)
+
+
+def _logged_until(checkpoint: Path, logged: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The lines that a run which goes on from `checkpoint` does not write again.
+
+    Where a stop came before the checkpoint's own validation, that is made up for first of all.
+    """
+    step = checkpoints.step_of(checkpoint)
+    known = validations(read_json(checkpoint / "trainer_state.json")["log_history"])
+    again = LOSS if all(entry["step"] < step for entry in known) else None
+    return [line for line in logged if line["step"] < step or (line["step"] == step and again not in line)]
 
 
 def choose_checkpoint(

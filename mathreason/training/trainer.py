@@ -77,7 +77,8 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self._step: list[Batch] = []  # the micro-batches of the optimizer step under way
         self._done = 0  # how many of them
         self._start: StepStart
-        self._checkpoint_seconds = 0.0
+        self._checkpoint_seconds = 0.0  # the longest so far
+        self._validation_seconds = 0.0
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
 
@@ -111,32 +112,44 @@ class MathTrainer(Trainer):  # type: ignore[misc]
     ) -> dict[str, float]:
         """Validation loss: the mean over all supervised tokens of all ranks, not a mean of batch means.
 
-        With an exam also how many held-out problems the model solves. Where that is stopped, nothing of the
-        validation is kept; it is made up for when training goes on (`make_up_validation`).
+        With an exam also how many held-out problems the model solves. Where it is stopped, nothing of it is
+        kept; it is made up for when training goes on (`make_up_validation`). Training draws the random
+        numbers that it would have drawn without.
         """
         started = time.monotonic()
         self.times.mark("other")
+        # Not after the last step: there nothing of the training is left to be done later.
+        request = stopping.current() if self.state.global_step < self.state.max_steps else None
+        with undisturbed_chance():
+            loss = self._validation_loss(eval_dataset or self.eval_dataset, request)
+            solved = self._examine(request) if loss is not None else None
+        self.aside_seconds += time.monotonic() - started
+        self.times.skip()
+        if loss is None or solved is None:
+            self.control.should_evaluate = False
+            self.control.should_save = self.control.should_training_stop = True
+            return {}
+        self._validation_seconds = max(self._validation_seconds, time.monotonic() - started)
+        metrics = {"validation_loss": loss, **solved}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _validation_loss(self, dataset: Any, request: stopping.StopRequest | None) -> float | None:
+        """Nats per supervised token of `dataset`; None when `request` asked to stop before its end."""
         total, tokens = 0.0, 0
-        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         size, world = self.args.per_device_eval_batch_size, self.args.world_size
         # Every rank takes as many passes: where parameters are in parts, a pass needs all of them.
         even = range(self.args.process_index, -(-len(dataset) // (size * world)) * size * world, world)
         self.model.eval()
         for batch in DataLoader(Subset(dataset, even), size, collate_fn=self.data_collator):
+            if request is not None and (code := stopping.agreed(request)):
+                self.stop_code = code
+                return None
             total += self.recovery.attempt(lambda batch=batch: self._validate(batch), lambda: None)  # type: ignore[misc]
             tokens += int((batch["labels"] != IGNORED).sum())
-        total, tokens = (sum(values) for values in zip(*ranks.gathered([total, tokens]), strict=True))
-        solved = self._examine()
-        self.aside_seconds += time.monotonic() - started
-        self.times.skip()
-        if solved is None:
-            self.control.should_evaluate = False
-            self.control.should_save = self.control.should_training_stop = True
-            return {}
-        metrics = {"validation_loss": total / tokens, **solved}
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        everyone = ranks.gathered([total, tokens])
+        return sum(total for total, _ in everyone) / sum(tokens for _, tokens in everyone)
 
     def _validate(self, batch: Batch) -> float:
         total = 0.0
@@ -146,16 +159,12 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             total += 0.0 if is_filler(piece) else loss
         return total
 
-    def _examine(self) -> dict[str, float] | None:
-        """Held-out problems solved, each rank answering its share; None when it was asked to stop.
-
-        Not after the last step: there nothing of the training is left to be done later.
-        """
+    def _examine(self, request: stopping.StopRequest | None) -> dict[str, float] | None:
+        """Held-out problems solved, each rank answering its share; None when `request` asked to stop."""
         if self.exam is None:
             return {}
         share = Shard(self.args.process_index + 1, self.args.world_size)
-        request = stopping.current() if self.state.global_step < self.state.max_steps else None
-        with undisturbed_chance(), own_attention(self.model):
+        with own_attention(self.model):
             mine = self.exam.correct(share, lambda: request is not None and request.code() != 0)
         everyone = [int(value) for (value,) in ranks.gathered([-1 if mine is None else mine])]
         if min(everyone) < 0:
@@ -171,12 +180,10 @@ class MathTrainer(Trainer):  # type: ignore[misc]
     def make_up_validation(self) -> None:
         """Validate the checkpoint that training goes on from, where a stop had kept it from that."""
         step, request = self.state.global_step, stopping.current()
-        due = self.exam is not None and step > 0 and step % self.args.eval_steps == 0
+        due = self.args.eval_strategy != "no" and step > 0 and step % self.args.eval_steps == 0
         if not due or any(found["step"] == step for found in selection.validations(self.state.log_history)):
             return
-        with undisturbed_chance():
-            done = self.evaluate()
-        if not done and request is not None:
+        if not self.evaluate() and request is not None:
             raise request.obey(self.stop_code)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
@@ -379,10 +386,15 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self._tr_loss.fill_(loss)
         self._globalstep_last_logged = last_logged
 
-    def must_stop(self, step_seconds: float) -> bool:
-        """Whether the ranks agree to stop now; in time for a checkpoint before a deadline."""
-        request = stopping.current()
+    def must_stop(self, step_seconds: float, validates: bool) -> bool:
+        """Whether the ranks agree to stop now; in time for a checkpoint before a deadline.
+
+        `validates`: a validation is next, and is left to the run that goes on if there is no time for it.
+        """
+        request, ending = stopping.current(), step_seconds + 2 * self._checkpoint_seconds
         if request is not None:
-            request.margin = step_seconds + 2 * self._checkpoint_seconds
+            request.margin = ending + (self._validation_seconds if validates else 0.0)
         self.stop_code = stopping.agreed(request)
+        if request is not None:
+            request.margin = ending
         return self.stop_code != 0

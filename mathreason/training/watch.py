@@ -46,6 +46,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self.proof is not None:
             self.proof(self._trainer.model)
         self._trainer.make_up_validation()
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        del args, state, control
         self._step_began = time.monotonic()
 
     def on_pre_optimizer_step(
@@ -82,18 +87,16 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         self._trainer.times.step_done()
         self.advance(1)
-        if state.global_step >= state.max_steps and args.eval_strategy != "no":
+        last, seconds = state.global_step >= state.max_steps, time.monotonic() - self._step_began
+        if last and args.eval_strategy != "no":
             control.should_evaluate = True
         # Warm-up gives the first step a learning rate of 0, so the second is the first that must show.
         if self._taken >= 2 and not self._checked:
             self._checked = True
             prove_learning(others["model"])
-        if (
-            self._trainer.must_stop(time.monotonic() - self._step_began)
-            and state.global_step < state.max_steps
-        ):
+        if not last and self._trainer.must_stop(seconds, control.should_evaluate):
+            control.should_evaluate = False
             control.should_save = control.should_training_stop = True
-        self._step_began = time.monotonic()
 
 
 def prove_learning(model: Any) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from processes import (
     adapter_bytes,
@@ -27,6 +28,8 @@ from processes import (
 from support import run_program, small_job
 
 from mathreason.errors import InputError
+from mathreason.pipeline import train_stage
+from mathreason.session import open_session, resolve
 from mathreason.training import checkpoints
 from mathreason.training.stopping import (
     REASONS,
@@ -38,6 +41,7 @@ from mathreason.training.stopping import (
     parse_deadline,
     safe_point,
 )
+from mathreason.training.trainer import MathTrainer
 
 STEPS = 40
 
@@ -46,6 +50,7 @@ STEPS = 40
 def job_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     job = small_job()
     job["training"].update(max_steps=STEPS, checkpoint_steps=25, logging_steps=1, gradient_accumulation=2)
+    job["data"]["validation_fraction"] = 0.3
     job["lora"] = {"r": 4, "alpha": 8, "dropout": 0.1}
     path = tmp_path_factory.mktemp("stopping") / "job.yaml"
     path.write_text(yaml.safe_dump(job), encoding="utf-8")
@@ -209,6 +214,149 @@ def test_a_signal_to_one_rank_stops_both(job_file: Path) -> None:
     again = train(results)
     with cleared(again):
         assert [ended(process) for process in again] == [0, 0]
+    assert adapter_bytes(results) == adapter_bytes(wanted)
+    assert losses(results) == losses(wanted)
+
+
+# -- a stop while the validation loss is computed -------------------------------------------------------
+
+
+class Passes:
+    """Passes of validations as they begin (step, number); after the second of each comes `then`."""
+
+    def __init__(self) -> None:
+        self.began: list[tuple[int, int]] = []
+        self.then: Callable[[MathTrainer], None] = lambda _: None
+
+    def note(self, trainer: MathTrainer) -> None:
+        step = trainer.state.global_step
+        self.began.append((step, 1 + sum(at == step for at, _ in self.began)))
+        if self.began[-1][1] == 2:
+            self.then(trainer)
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Passes]:
+    noted, validate = Passes(), MathTrainer._validate
+
+    def validate_noted(trainer: MathTrainer, batch: Any) -> float:
+        noted.note(trainer)
+        return validate(trainer, batch)
+
+    monkeypatch.setattr(MathTrainer, "_validate", validate_noted)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield noted
+    torch.set_num_threads(threads)
+
+
+def train_here(job_file: Path, results: Path, deadline: float | None = None) -> None:
+    with open_session(resolve(str(job_file), [], results, None), deadline=deadline) as session:
+        train_stage(session)
+
+
+def ask_here(trainer: MathTrainer) -> None:
+    (trainer.run.path / "STOP").touch()
+
+
+def test_a_stop_ends_a_validation_after_the_pass_under_way_and_it_is_made_up_for(
+    job_file: Path, undisturbed: Path, passes: Passes
+) -> None:
+    results = job_file.parent / "in-validation"
+    passes.then = ask_here
+    for _ in range(2):  # in the validation of step 25, and while that is made up for
+        with pytest.raises(Stopped, match="a STOP file"):
+            train_here(job_file, results)
+        assert passes.began == [(25, 1), (25, 2)]
+        passes.began.clear()
+        run = run_in(results)
+        assert run is not None
+        assert checkpoints.steps(run.checkpoints) == [25]
+        assert not any(kind == "validation_loss" for _, kind, _ in losses(results))
+    passes.then = lambda _: None
+    train_here(job_file, results)
+    assert adapter_bytes(results) == adapter_bytes(undisturbed)
+    assert losses(results) == losses(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_kill_after_a_validation_was_made_up_for_does_not_log_it_twice(
+    job_file: Path, undisturbed: Path, passes: Passes
+) -> None:
+    results = job_file.parent / "made-up"
+    passes.then = ask_here
+    with pytest.raises(Stopped, match="a STOP file"):
+        train_here(job_file, results)
+    process = start("train", job_file, "--results", results, output=results.with_suffix(".txt"))
+    with cleared([process]):
+        wait_until(lambda: (25, "validation_loss") in [line[:2] for line in losses(results)], process)
+        process.kill()
+        assert ended(process) == -signal.SIGKILL
+    run = run_in(results)
+    assert run is not None
+    assert checkpoints.steps(run.checkpoints) == [25]
+    finish("train", job_file, results)
+    assert losses(results) == losses(undisturbed)
+    assert adapter_bytes(results) == adapter_bytes(undisturbed)
+
+
+def test_a_validation_that_does_not_fit_before_the_deadline_is_not_begun(
+    job_file: Path, undisturbed: Path, passes: Passes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Validations took an hour so far; half an hour is left.
+    monkeypatch.setattr(
+        MathTrainer, "_validation_seconds", property(lambda _: 3600.0, lambda *_: None), raising=False
+    )
+    results = job_file.parent / "no-time"
+    with pytest.raises(Stopped, match="the deadline"):
+        train_here(job_file, results, time.time() + 1800)
+    assert passes.began == []
+    run = run_in(results)
+    assert run is not None
+    assert checkpoints.steps(run.checkpoints) == [25]
+    train_here(job_file, results)
+    assert adapter_bytes(results) == adapter_bytes(undisturbed)
+    assert losses(results) == losses(undisturbed)
+
+
+def test_after_the_last_step_the_validation_is_finished(job_file: Path, passes: Passes) -> None:
+    results = job_file.parent / "last"
+
+    def ask(trainer: MathTrainer) -> None:
+        if trainer.state.global_step == STEPS:
+            ask_here(trainer)
+
+    passes.then = ask
+    train_here(job_file, results)
+    run = run_in(results)
+    assert run is not None
+    assert [step for step, kind, _ in losses(results) if kind == "validation_loss"] == [25, STEPS]
+    assert run.train.is_file()
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_rank_ends_the_validation_of_both(job_file: Path) -> None:
+    job = yaml.safe_load(job_file.read_text())
+    job["data"].update(mixture=[{"source": "generator", "count": 400}], validation_fraction=0.9)
+    job["training"].update(max_steps=6, checkpoint_steps=3)
+    path = job_file.with_name("ranks-validating.yaml")
+    path.write_text(yaml.safe_dump({**job, "name": "long"}), encoding="utf-8")
+    results, wanted = job_file.parent / "ranks-validating", job_file.parent / "ranks-validated"
+
+    def train(into: Path) -> list[Any]:
+        return start_ranks(2, "train", path, "--results", into, output=into.with_suffix(".txt"))
+
+    ranks = train(results)
+    with cleared(ranks):
+        wait_until(lambda: steps_logged(results) == 3, ranks[0])  # a validation of hundreds comes next
+        os.kill(ranks[1].pid, signal.SIGUSR1)
+        assert [ended(process) for process in ranks] == [0, 0], results.with_suffix(".txt").read_text()
+    assert (state(results)["status"], state(results)["reason"]) == ("stopped", "SIGUSR1")
+    assert losses(results)[-1][:2] == (3, "supervised_tokens")
+    for into in (results, wanted):
+        group = train(into)
+        with cleared(group):
+            assert [ended(process) for process in group] == [0, 0]
     assert adapter_bytes(results) == adapter_bytes(wanted)
     assert losses(results) == losses(wanted)
 
