@@ -110,7 +110,8 @@ def _train(job: JobConfig, run: RunDir, trainer: MathTrainer, reporter: Reporter
         advance(resumed[1] if resumed else 0)
         if resumed and resumed[1] >= total:  # killed after the last step, before the adapter was chosen
             trainer.state = TrainerState.load_from_json(str(resumed[0] / "trainer_state.json"))
-            return resumed[1], time.monotonic() - started
+            if not trainer.lacks_validation():
+                return resumed[1], time.monotonic() - started
         if resumed:
             trainer.restore(resumed[0])
         request = stopping.current()
@@ -118,7 +119,7 @@ def _train(job: JobConfig, run: RunDir, trainer: MathTrainer, reporter: Reporter
             raise request.obey(code)
         with trainer.recovery.explaining():
             trainer.train(resume_from_checkpoint=str(resumed[0]) if resumed else None)
-    if request is not None and trainer.state.global_step < total:
+    if request is not None and trainer.stop_code:
         reporter.say(f"checkpoint of step {trainer.state.global_step} of {total} saved")
         raise request.obey(trainer.stop_code)
     return resumed[1] if resumed else None, time.monotonic() - started

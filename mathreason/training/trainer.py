@@ -118,11 +118,9 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         """
         started = time.monotonic()
         self.times.mark("other")
-        # Not after the last step: there nothing of the training is left to be done later.
-        request = stopping.current() if self.state.global_step < self.state.max_steps else None
         with undisturbed_chance():
-            loss = self._validation_loss(eval_dataset or self.eval_dataset, request)
-            solved = self._examine(request) if loss is not None else None
+            loss = self._validation_loss(eval_dataset or self.eval_dataset)
+            solved = self._examine() if loss is not None else None
         self.aside_seconds += time.monotonic() - started
         self.times.skip()
         if loss is None or solved is None:
@@ -135,16 +133,17 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _validation_loss(self, dataset: Any, request: stopping.StopRequest | None) -> float | None:
-        """Nats per supervised token of `dataset`; None when `request` asked to stop before its end."""
+    def _validation_loss(self, dataset: Any) -> float | None:
+        """Nats per supervised token of `dataset`; None when it was asked to stop before its end."""
         total, tokens = 0.0, 0
+        request = stopping.current()
         size, world = self.args.per_device_eval_batch_size, self.args.world_size
         # Every rank takes as many passes: where parameters are in parts, a pass needs all of them.
         even = range(self.args.process_index, -(-len(dataset) // (size * world)) * size * world, world)
         self.model.eval()
         for batch in DataLoader(Subset(dataset, even), size, collate_fn=self.data_collator):
-            if request is not None and (code := stopping.agreed(request)):
-                self.stop_code = code
+            self.stop_code = stopping.agreed(request)
+            if self.stop_code:
                 return None
             total += self.recovery.attempt(lambda batch=batch: self._validate(batch), lambda: None)  # type: ignore[misc]
             tokens += int((batch["labels"] != IGNORED).sum())
@@ -159,32 +158,48 @@ class MathTrainer(Trainer):  # type: ignore[misc]
             total += 0.0 if is_filler(piece) else loss
         return total
 
-    def _examine(self, request: stopping.StopRequest | None) -> dict[str, float] | None:
-        """Held-out problems solved, each rank answering its share; None when `request` asked to stop."""
+    def _examine(self) -> dict[str, float] | None:
+        """Held-out problems solved, each rank answering its share; None when it was asked to stop."""
         if self.exam is None:
             return {}
         share = Shard(self.args.process_index + 1, self.args.world_size)
+        request, code = stopping.current(), 0
+
+        def stopped() -> bool:
+            nonlocal code
+            code = request.code() if request is not None else 0
+            return code != 0
+
         with own_attention(self.model):
-            mine = self.exam.correct(share, lambda: request is not None and request.code() != 0)
-        everyone = [int(value) for (value,) in ranks.gathered([-1 if mine is None else mine])]
-        if min(everyone) < 0:
-            self.stop_code = stopping.agreed(request)
+            mine = self.exam.correct(share, stopped)
+        everyone = ranks.gathered([code, 0] if mine is None else [0, mine])
+        self.stop_code = max(int(code) for code, _ in everyone)
+        if self.stop_code:
             return None
-        correct = sum(everyone)
+        correct = sum(int(solved) for _, solved in everyone)
         return {
             selection.CORRECT: correct,
             selection.ITEMS: self.exam.items,
             "validation_accuracy": correct / self.exam.items,
         }
 
+    def lacks_validation(self) -> bool:
+        """Whether a stop kept the step that `state` is at from being validated."""
+        step = self.state.global_step
+        due = step > 0 and (step % self.args.eval_steps == 0 or step >= self.args.max_steps)
+        known = {found["step"] for found in selection.validations(self.state.log_history)}
+        return self.args.eval_strategy != "no" and due and step not in known
+
     def make_up_validation(self) -> None:
         """Validate the checkpoint that training goes on from, where a stop had kept it from that."""
-        step, request = self.state.global_step, stopping.current()
-        due = self.args.eval_strategy != "no" and step > 0 and step % self.args.eval_steps == 0
-        if not due or any(found["step"] == step for found in selection.validations(self.state.log_history)):
-            return
-        if not self.evaluate() and request is not None:
+        request = stopping.current()
+        if self.lacks_validation() and not self.evaluate() and request is not None:
             raise request.obey(self.stop_code)
+
+    def _run_epoch(self, **named: Any) -> None:
+        """Nothing where only the validation of the last step was left to be made up for."""
+        if self.state.global_step < self.args.max_steps:
+            super()._run_epoch(**named)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The blocks in the order of a single process, dealt to the ranks (`shares`)."""

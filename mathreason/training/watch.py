@@ -94,7 +94,8 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if self._taken >= 2 and not self._checked:
             self._checked = True
             prove_learning(others["model"])
-        if not last and self._trainer.must_stop(seconds, control.should_evaluate):
+        left = not last or control.should_evaluate
+        if left and self._trainer.must_stop(seconds, control.should_evaluate):
             control.should_evaluate = False
             control.should_save = control.should_training_stop = True
 

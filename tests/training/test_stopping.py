@@ -259,20 +259,22 @@ def ask_here(trainer: MathTrainer) -> None:
     (trainer.run.path / "STOP").touch()
 
 
+@pytest.mark.parametrize("step", [25, STEPS])
 def test_a_stop_ends_a_validation_after_the_pass_under_way_and_it_is_made_up_for(
-    job_file: Path, undisturbed: Path, passes: Passes
+    job_file: Path, undisturbed: Path, passes: Passes, step: int
 ) -> None:
-    results = job_file.parent / "in-validation"
-    passes.then = ask_here
-    for _ in range(2):  # in the validation of step 25, and while that is made up for
+    results = job_file.parent / f"in-validation-{step}"
+    passes.then = lambda trainer: ask_here(trainer) if trainer.state.global_step == step else None
+    for _ in range(2):  # in the validation, and while that is made up for
         with pytest.raises(Stopped, match="a STOP file"):
             train_here(job_file, results)
-        assert passes.began == [(25, 1), (25, 2)]
+        assert [number for at, number in passes.began if at == step] == [1, 2]
         passes.began.clear()
         run = run_in(results)
         assert run is not None
-        assert checkpoints.steps(run.checkpoints) == [25]
-        assert not any(kind == "validation_loss" for _, kind, _ in losses(results))
+        assert checkpoints.steps(run.checkpoints)[-1] == step
+        assert (step, "validation_loss") not in [line[:2] for line in losses(results)]
+        assert not run.train.exists()
     passes.then = lambda _: None
     train_here(job_file, results)
     assert adapter_bytes(results) == adapter_bytes(undisturbed)
@@ -308,51 +310,38 @@ def test_a_validation_that_does_not_fit_before_the_deadline_is_not_begun(
         MathTrainer, "_validation_seconds", property(lambda _: 3600.0, lambda *_: None), raising=False
     )
     results = job_file.parent / "no-time"
-    with pytest.raises(Stopped, match="the deadline"):
-        train_here(job_file, results, time.time() + 1800)
-    assert passes.began == []
-    run = run_in(results)
-    assert run is not None
-    assert checkpoints.steps(run.checkpoints) == [25]
+    for step in (25, STEPS):
+        with pytest.raises(Stopped, match="the deadline"):
+            train_here(job_file, results, time.time() + 1800)
+        assert step not in [at for at, _ in passes.began]
+        run = run_in(results)
+        assert run is not None
+        assert checkpoints.steps(run.checkpoints)[-1] == step
     train_here(job_file, results)
     assert adapter_bytes(results) == adapter_bytes(undisturbed)
     assert losses(results) == losses(undisturbed)
 
 
-def test_after_the_last_step_the_validation_is_finished(job_file: Path, passes: Passes) -> None:
-    results = job_file.parent / "last"
-
-    def ask(trainer: MathTrainer) -> None:
-        if trainer.state.global_step == STEPS:
-            ask_here(trainer)
-
-    passes.then = ask
-    train_here(job_file, results)
-    run = run_in(results)
-    assert run is not None
-    assert [step for step, kind, _ in losses(results) if kind == "validation_loss"] == [25, STEPS]
-    assert run.train.is_file()
-
-
 @pytest.mark.slow
-def test_a_signal_to_one_rank_ends_the_validation_of_both(job_file: Path) -> None:
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_signal_to_one_rank_ends_the_validation_of_both(job_file: Path, step: int) -> None:
     job = yaml.safe_load(job_file.read_text())
     job["data"].update(mixture=[{"source": "generator", "count": 400}], validation_fraction=0.9)
     job["training"].update(max_steps=6, checkpoint_steps=3)
     path = job_file.with_name("ranks-validating.yaml")
     path.write_text(yaml.safe_dump({**job, "name": "long"}), encoding="utf-8")
-    results, wanted = job_file.parent / "ranks-validating", job_file.parent / "ranks-validated"
+    results, wanted = job_file.parent / f"ranks-validating-{step}", job_file.parent / "ranks-validated"
 
     def train(into: Path) -> list[Any]:
         return start_ranks(2, "train", path, "--results", into, output=into.with_suffix(".txt"))
 
     ranks = train(results)
     with cleared(ranks):
-        wait_until(lambda: steps_logged(results) == 3, ranks[0])  # a validation of hundreds comes next
+        wait_until(lambda: steps_logged(results) == step, ranks[0])  # a validation of hundreds comes next
         os.kill(ranks[1].pid, signal.SIGUSR1)
         assert [ended(process) for process in ranks] == [0, 0], results.with_suffix(".txt").read_text()
     assert (state(results)["status"], state(results)["reason"]) == ("stopped", "SIGUSR1")
-    assert losses(results)[-1][:2] == (3, "supervised_tokens")
+    assert losses(results)[-1][:2] == (step, "supervised_tokens")
     for into in (results, wanted):
         group = train(into)
         with cleared(group):
