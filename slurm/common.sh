@@ -32,6 +32,8 @@ export TOKENIZERS_PARALLELISM=false
 export HF_HOME=${HF_HOME:-${XDG_CACHE_HOME:-${HOME:-$PWD}/.cache}/huggingface}
 # srun no longer takes this over from sbatch by itself (Slurm 22.05).
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
+# Of `sbatch --export=NONE`, which many sites ask for: srun would leave out what is exported here as well.
+unset SLURM_EXPORT_ENV
 
 task=$SLURM_JOB_ID
 [[ -z ${SLURM_ARRAY_TASK_ID:-} ]] || task=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}
@@ -108,12 +110,16 @@ close_scratch() {
 
 # -- the container -----------------------------------------------------------------------------------------------
 
-# Folders that the program sees in a container, at the same places as outside.
+# Put the folders that the program sees in a container, at the same places as outside, into the array `folders`.
+# UNFIT: a pattern of what ends the option that mounts one.
 visible_folders() {
-  local folder
+  local folder unfit=$1 found=()
   for folder in "$PWD" "$MATHREASON_RESULTS" "${MATHREASON_DATA_DIR:-}" "$HF_HOME" "${HF_HUB_CACHE:-}" "$scratch"; do
-    [[ -z $folder || ! -d $folder ]] || printf '%s\n' "$folder"
-  done | sort -u
+    [[ -n $folder && -d $folder ]] || continue
+    [[ $folder != *$unfit* ]] || refuse "RUNTIME=$RUNTIME cannot mount $(printf %q "$folder"), for a character in its name"
+    found+=("$folder")
+  done
+  mapfile -d '' -t folders < <(printf '%s\0' "${found[@]}" | sort -zu)
 }
 
 # Names of the variables that a container takes over from the job.
@@ -124,31 +130,38 @@ passed_on() {
 
 # Put the command that runs PROGRAM ARG... in the chosen runtime into the array `command`.
 in_runtime() {
-  local folder name gpus
+  local folder group name gpus
   case $RUNTIME in
     native)
       command=("$@")
       ;;
     docker)
+      visible_folders '[:]'
       container=mathreason-$task
+      # Of an earlier start of this job, where Slurm lost the node and Docker did not.
+      docker rm -f "$container" >/dev/null 2>&1 || true
       command=(docker run --rm --init --name "$container" --user "$(id -u):$(id -g)" --ipc=host --network host)
+      # A project's folder is often its group's, and that seldom the user's first.
+      for group in $(id -G); do command+=(--group-add "$group"); done
       # Those of the job alone, which are numbered from 0 inside, whatever CUDA_VISIBLE_DEVICES says outside.
       gpus=${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-}}
       [[ -z $gpus || ! -e /dev/nvidiactl ]] || command+=(--gpus "\"device=$gpus\"")
-      while read -r folder; do command+=(--volume "$folder:$folder"); done < <(visible_folders)
+      for folder in "${folders[@]}"; do command+=(--volume "$folder:$folder"); done
       while read -r name; do command+=(--env "$name"); done < <(passed_on | grep -vx CUDA_VISIBLE_DEVICES)
       command+=(--workdir "$PWD" --entrypoint "$1" "$IMAGE" "${@:2}")
       ;;
     apptainer)
+      visible_folders $'[:,"\\\\\n]'
       # By these names, so that neither the image's own values nor the definition file's win.
       command=(env)
       while read -r name; do command+=("APPTAINERENV_$name=${!name}"); done < <(passed_on)
       command+=(apptainer exec)
       [[ ! -e /dev/nvidiactl ]] || command+=(--nv)
-      while read -r folder; do command+=(--bind "$folder"); done < <(visible_folders)
+      for folder in "${folders[@]}"; do command+=(--bind "$folder"); done
       command+=(--pwd "$PWD" "$IMAGE" "$@")
       ;;
     pyxis)
+      visible_folders '[:,"\\[:space:]]'
       pyxis_options
       command=(srun "${nodes[@]}" "${pyxis[@]}" "$@")
       ;;
@@ -161,7 +174,7 @@ pyxis_options() {
   local mounts names pattern='^$'
   # The other nodes have no such folder; what it holds is made in the container's own /tmp there.
   [[ ${SLURM_JOB_NUM_NODES:-1} == 1 ]] || pattern=$scratch
-  mounts=$(visible_folders | grep -vxF -e "$pattern" | sed 's/.*/&:&/' | paste -sd,)
+  mounts=$(printf '%s\n' "${folders[@]}" | grep -vxF -e "$pattern" | sed 's/.*/&:&/' | paste -sd,)
   names=$(passed_on | while read -r name; do [[ ${!name} == "$pattern"* ]] || echo "$name"; done | paste -sd,)
   pyxis=(--container-image="$IMAGE" --container-mounts="$mounts" --container-workdir="$PWD" --container-env="$names")
 }
@@ -279,9 +292,13 @@ home=${MATHREASON_HOME:-$(dirname -- "$(dirname -- "$helper")")}
 # Native runs: the installation that submitted, else the environment that `make quickstart` makes.
 PATH=${MATHREASON_BIN:-$home/.venv/bin}:$PATH
 nodes=(--nodes=1 --ntasks=1)
-mkdir -p -- "$MATHREASON_RESULTS/.jobs"
+jobs=$MATHREASON_RESULTS/.jobs
+mkdir -p -- "$jobs" || refuse "the folder $jobs cannot be made"
+# Who may write results may leave a stop file, whoever of several users came first.
+[[ ! -O $jobs ]] || chmod --reference="$MATHREASON_RESULTS" -- "$jobs" || true
+[[ -w $jobs ]] || refuse "$jobs cannot be written, so that this job could not be asked to save and stop; its owner mends it"
 if [[ ${BASH_SOURCE[0]} != "$0" ]]; then
-  export MATHREASON_STOP_FILE=$MATHREASON_RESULTS/.jobs/$task
+  export MATHREASON_STOP_FILE=$jobs/$task
   stop_file=$MATHREASON_STOP_FILE
   rm -f -- "$stop_file"
   asked=""

@@ -10,7 +10,16 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from mathreason.cluster.scripts import Place, Resources, Step, pipeline, sweep, training, variables
+from mathreason.cluster.scripts import (
+    Place,
+    Resources,
+    Step,
+    pipeline,
+    refuse_unmountable,
+    sweep,
+    training,
+    variables,
+)
 from mathreason.cluster.submit import HELPER, Job, jobs_of, refuse_second, refuse_unshared
 from mathreason.config import JobConfig
 from mathreason.errors import InputError
@@ -127,6 +136,7 @@ def _check(request: Request, jobs: list[JobConfig], where: str, results: Path) -
             "--runtime docker is for one node, as a cancelled job would leave containers on others; "
             "choose apptainer or pyxis"
         )
+    refuse_unmountable(request.runtime, _mounted(request, results))
     launched = _launch_of(request)
     for job in jobs:
         check_job(job, Path(where))
@@ -142,6 +152,14 @@ def _check(request: Request, jobs: list[JobConfig], where: str, results: Path) -
             )
         for job in _of_different_size(jobs):
             _refuse_too_large(job, request.gpu_memory, where)
+
+
+def _mounted(request: Request, results: Path) -> list[Path]:
+    """Folders that a container sees, as `visible_folders` of slurm/common.sh has them."""
+    from huggingface_hub.constants import HF_HOME, HF_HUB_CACHE
+
+    given = [request.data_dir] if request.data_dir else []
+    return [Path.cwd(), results, *given, Path(HF_HOME), Path(HF_HUB_CACHE)]
 
 
 def _launch_of(request: Request) -> Launch:

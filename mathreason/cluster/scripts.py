@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from mathreason.errors import InputError
 
 RUNTIMES = ("native", "docker", "apptainer", "pyxis")
 _PLAIN = re.compile(r"[\w.:,@=+/\[\]*&|!()-]+")
+_UNFIT = {"docker": r"[:]", "apptainer": r'[:,"\\\n]', "pyxis": r'[:,"\\\s]'}
+"""What ends the option that mounts a folder, as slurm/common.sh has it."""
 
 
 @dataclass(frozen=True)
@@ -178,3 +180,13 @@ def variables(
     if runtime == "native" and (programs / "mathreason").is_file():  # the very installation that submits
         found["MATHREASON_BIN"] = str(programs)
     return found
+
+
+def refuse_unmountable(runtime: str, folders: Iterable[Path]) -> None:
+    """Raise InputError for a folder that the runtime's option for mounts would read as something else."""
+    for folder in folders:
+        if runtime in _UNFIT and (found := re.search(_UNFIT[runtime], str(folder.absolute()))):
+            raise InputError(
+                f"--runtime {runtime} cannot mount the folder {folder}, for the character {found[0]!r} "
+                "in its name; use another folder"
+            )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +15,13 @@ from support import ROOT, small_job
 from mathreason.cluster.chains import Request, chain_of
 from mathreason.cluster.scripts import Resources
 from mathreason.cluster.submit import helper_file
+from mathreason.errors import InputError
 
 NASTY = 'it\'s "x" $(touch pwned) `touch pwned` ; touch pwned #\n touch pwned & *'
-PROGRAMS = ("mathreason", "torchrun", "docker", "apptainer", "srun", "scontrol", "hostname")
+PROGRAMS = ("mathreason", "torchrun", "docker", "apptainer", "srun", "scontrol", "hostname", "id")
 RECORDER = """#!/bin/bash
 [[ $(basename "$0") != hostname ]] || { echo node1; exit; }
+[[ $(basename "$0") != id ]] || { [[ $1 == -G ]] && echo 1500 1600 || echo 1500; exit; }
 [[ "$*" != "show hostnames"* ]] || { printf 'node1\\nnode2\\n'; exit; }
 for name in "${!APPTAINERENV_@}"; do printf '%s\\0' "$name=${!name}" >>"$RECORD"; done
 printf '%s\\0' "$(basename "$0")" "$@" >>"$RECORD"
@@ -95,8 +96,17 @@ def written(job: Path, **options: Any) -> Path:
     return script
 
 
+RUNTIMES: dict[str, dict[str, Any]] = {
+    "native": {},
+    "docker": {"runtime": "docker", "image": "mathreason:0.1.0"},
+    "apptainer": {"runtime": "apptainer", "image": "mathreason.sif"},
+    "pyxis": {"runtime": "pyxis", "image": "mathreason+latest.sqsh"},
+}
+
+
+@pytest.mark.parametrize("runtime", ["native", "docker"])
 @pytest.mark.parametrize("name", ["job", "sweep"])
-def test_names_and_overrides_arrive_as_text(name: str, tmp_path: Path, fakes: Path) -> None:
+def test_names_and_overrides_arrive_as_text(name: str, runtime: str, tmp_path: Path, fakes: Path) -> None:
     folder = tmp_path / NASTY.replace("/", "")
     folder.mkdir()
     values: dict[str, Any] = small_job()
@@ -105,23 +115,68 @@ def test_names_and_overrides_arrive_as_text(name: str, tmp_path: Path, fakes: Pa
     job = folder / "job.yaml"
     job.write_text(yaml.safe_dump(values), encoding="utf-8")
     results, override = folder / "results", f"evaluation.stop=[{json.dumps(NASTY)}]"
-    script = written(job, results=results, overrides=(override,), data_dir=folder)
+    options = {"overrides": (override,), "data_dir": folder, **RUNTIMES[runtime]}
+    script = written(job, results=results, **options)
     (run,) = results.iterdir()
-    [call] = carried_out(script, tmp_path, fakes, SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_JOB_ID="4711")
-    if name == "job":  # overrides are in job.yaml
-        assert call == ["mathreason", "train", str(run)]
+    calls = carried_out(script, tmp_path, fakes, SLURM_ARRAY_TASK_ID="2", SLURM_ARRAY_JOB_ID="4711")
+    wanted = ["mathreason", "train", str(run)]  # overrides are in job.yaml
+    if name == "sweep":
+        wanted = ["mathreason", "sweep", str(run / "slurm" / "job.yaml"), "--only", "2/2"]
+    if runtime == "docker":
+        _, call, _ = calls
+        assert {f"{path}:{path}" for path in (folder, results)} <= set(call)
+        at = call.index("--entrypoint") + 1
+        assert [call[at], *call[at + 2 :]] == wanted
     else:
-        assert call == ["mathreason", "sweep", str(run / "slurm" / "job.yaml"), "--only", "2/2"]
+        assert calls == [wanted]
     assert list(tmp_path.rglob("pwned")) == []
     assert not (ROOT / "pwned").exists()
 
 
-RUNTIMES: dict[str, dict[str, Any]] = {
-    "native": {},
-    "docker": {"runtime": "docker", "image": "mathreason:0.1.0"},
-    "apptainer": {"runtime": "apptainer", "image": "mathreason.sif"},
-    "pyxis": {"runtime": "pyxis", "image": "mathreason+latest.sqsh"},
-}
+@pytest.mark.parametrize(
+    ("runtime", "name"), [("docker", "a:b"), ("apptainer", "a,b"), ("apptainer", 'a"b'), ("pyxis", "a b")]
+)
+def test_folder_that_a_runtime_cannot_mount_is_refused(
+    runtime: str, name: str, tmp_path: Path, fakes: Path
+) -> None:
+    job, folder = write_small_job(tmp_path), tmp_path / name
+    with pytest.raises(InputError, match=f"--runtime {runtime} cannot mount the folder"):
+        written(job, results=folder, **RUNTIMES[runtime])
+    script = tmp_path / "by_hand.sh"
+    script.write_text(f"source '{ROOT}/slurm/common.sh'\ntrain job.yaml\n", encoding="utf-8")
+    variables = {"RUNTIME": runtime, "MATHREASON_RESULTS": str(folder)}
+    done = executed(script, tmp_path, fakes, **variables)
+    assert done.returncode == 2
+    assert f"Error: RUNTIME={runtime} cannot mount " in done.stderr
+    assert not (fakes / "record").exists()
+
+
+def test_stop_files_are_for_all_who_may_write_results(tmp_path: Path, fakes: Path) -> None:
+    results = tmp_path / "results"
+    results.mkdir()
+    results.chmod(0o2775)
+    script = written(write_small_job(tmp_path), results=results)
+    done = executed(script, tmp_path, fakes)
+    assert done.returncode == 0, done.stderr
+    assert (results / ".jobs").stat().st_mode == results.stat().st_mode
+
+
+def test_job_that_could_not_be_asked_to_stop_is_refused(tmp_path: Path, fakes: Path) -> None:
+    results = tmp_path / "results"
+    script = written(write_small_job(tmp_path), results=results)
+    (results / ".jobs").write_text("in the way")
+    done = executed(script, tmp_path, fakes)
+    assert done.returncode == 2
+    assert f"Error: the folder {results}/.jobs cannot be made" in done.stderr
+
+
+def test_steps_are_given_what_the_batch_script_exports(tmp_path: Path, fakes: Path) -> None:
+    """After `sbatch --export=NONE` srun would hand on nothing but Slurm's own variables."""
+    program(fakes, "srun", 'echo "${SLURM_EXPORT_ENV-ALL}"')
+    script = written(write_small_job(tmp_path), results=tmp_path / "r")
+    assert executed(script, tmp_path, fakes, SLURM_EXPORT_ENV="NONE", **LAYOUTS["nodes"]).stdout == "ALL\n"
+
+
 LAYOUTS = {
     "one": {},
     "gpus": {"SLURM_GPUS_ON_NODE": "4"},
@@ -289,7 +344,6 @@ def plain(calls: list[list[str]], tmp_path: Path) -> str:
     for folder, said in ((tmp_path / "project", "/home/user/project"), (tmp_path / "fakes", "/tmp")):
         text = text.replace(str(folder), said)
     text = text.replace(str(ROOT), "/home/user/checkout")
-    text = text.replace(f"    {os.getuid()}:{os.getgid()}\n", "    UID:GID\n")
     return re.sub(r"small-[0-9a-f]{8}", "small-HASH", text)
 
 
