@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import resource
+import subprocess
 from pathlib import Path
+
+import pytest
+from support import command
 
 from mathreason.listing import list_runs
 from mathreason.results import write_json
@@ -32,3 +38,37 @@ def test_scores_come_from_the_comparison(tmp_path: Path) -> None:
     write_json(tmp_path / "a" / "comparison.json", {"benchmarks": {"gsm8k": entry}})
     [run] = list_runs(tmp_path)
     assert run.to_dict()["accuracy"] == {"gsm8k": {"base": 0.1, "tuned": 0.6}}
+
+
+def seconds_of(*arguments: str | Path) -> tuple[float, str]:
+    """Seconds of processor time that `mathreason …` takes, start of Python and all, and what it prints.
+
+    Not of the clock, as other tests share the processor.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
+def test_ten_thousand_runs_are_listed_in_two_seconds(
+    options: tuple[str, ...], finished_run: Path, tmp_path: Path
+) -> None:
+    files = {name: (finished_run / name).read_bytes() for name in ("comparison.json", "scores.json")}
+    state = json.loads((finished_run / "run.json").read_bytes())
+    for number in range(10_000):
+        folder = tmp_path / f"small-{number:08x}"
+        folder.mkdir()
+        state["started_at"] = f"2026-01-01T{number // 3600:02}:{number // 60 % 60:02}:{number % 60:02}+00:00"
+        (folder / "run.json").write_text(json.dumps(state, indent=2), encoding="utf-8")
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+    times, said = zip(
+        *(seconds_of("results", "--results", tmp_path, *options) for _ in range(3)), strict=True
+    )
+    lines = [line for line in said[0].splitlines() if "small-" in line]
+    assert len(lines) == 10_000
+    assert "small-0000270f" in lines[0]  # the last that began
+    assert min(times) < 2.0
