@@ -15,6 +15,7 @@ torn last line is dropped by the next writer.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -42,6 +43,7 @@ from mathreason.errors import InputError, MathreasonError
 
 SCHEMA_VERSION = 1
 VARIANTS = ("base", "tuned")
+STALE_TRIES = 5
 
 _PACKAGES = (
     "torch",
@@ -295,10 +297,26 @@ class JsonlAppender:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def _content(path: Path | str) -> bytes:
+    """Bytes of a file that others replace by rename.
+
+    On NFS what is opened may be gone from the server before it is read (ESTALE): then the new one is there.
+    """
+    for _ in range(STALE_TRIES):
+        try:
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123  lists open it 20 000 times
+                return file.read()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            stale = error
+    raise stale
+
+
+def read_json(path: Path | str) -> dict[str, Any]:
     """The JSON object in `path`; InputError when it is missing, malformed or from a newer version."""
     try:
-        document = from_json(path.read_bytes(), cache_strings="keys")  # three times as fast as json's
+        document = from_json(_content(path), cache_strings="keys")  # three times as fast as json's
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
     except (OSError, ValueError) as error:

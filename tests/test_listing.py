@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support import command
+from support import command, run_program
 
 from mathreason.listing import list_runs
 from mathreason.results import write_json
@@ -38,6 +38,23 @@ def test_scores_come_from_the_comparison(tmp_path: Path) -> None:
     write_json(tmp_path / "a" / "comparison.json", {"benchmarks": {"gsm8k": entry}})
     [run] = list_runs(tmp_path)
     assert run.to_dict()["accuracy"] == {"gsm8k": {"base": 0.1, "tuned": 0.6}}
+
+
+@pytest.mark.parametrize("asked", ["results", "status"])
+def test_json_of_another_shape_hides_no_other_run(asked: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "good" / "run.json", {"status": "failed"})
+    for name, state in {"host": {"process": {"pid": 1}}, "word": {"process": "me"}}.items():
+        write_json(tmp_path / name / "run.json", {"status": "running", **state})
+    for name, benchmarks in {"list": [], "bare": {"gsm8k": {"base": 0.5}}, "none": None}.items():
+        write_json(tmp_path / name / "run.json", {"status": "stopped"})
+        write_json(tmp_path / name / "scores.json", {"benchmarks": benchmarks})
+    done = run_program(asked, "--results", tmp_path, "--json")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    states = {run.get("id") or run["run"]: run["status"] for run in found}
+    other = "unreadable" if asked == "results" else "stopped"
+    shapes = {"host": "unreadable", "word": "unreadable", "list": other, "bare": other, "none": other}
+    assert states == {"good": "failed", **shapes}
 
 
 def seconds_of(*arguments: str | Path) -> tuple[float, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,11 +10,13 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mathreason.errors import InputError, MathreasonError
 from mathreason.results import (
+    STALE_TRIES,
     RunDir,
     append_jsonl,
     make_directory,
@@ -120,3 +123,23 @@ def test_container_with_the_name_of_its_host_counts_processes_for_itself() -> No
     )
     assert done.stdout.strip().startswith(socket.gethostname())
     assert done.stdout.strip() != process_space()
+
+
+def test_file_that_another_host_has_just_replaced_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS: what was opened is no longer on the server when it is read."""
+    path, stale = tmp_path / "run.json", [True, True]
+    write_json(path, {"status": "done"})
+
+    def opened(*arguments: Any, **options: Any) -> Any:
+        if stale:
+            stale.pop()
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return open(*arguments, **options)  # noqa: PTH123
+
+    monkeypatch.setattr("mathreason.results.open", opened, raising=False)
+    assert read_json(path)["status"] == "done"
+    stale.extend([True] * STALE_TRIES)
+    with pytest.raises(InputError, match=r"run\.json cannot be read"):
+        read_json(path)
