@@ -180,7 +180,8 @@ def set_up(target: Target) -> None:
 
 def _note_pending(target: Target) -> None:
     if not target.run.run.is_file():
-        state = {**_started(target.job, {}), "status": "pending", "process": None, "starts": 0}
+        begun = {"process": None, "slurm_job": None, "starts": 0}
+        state = {**_started(target.job, {}), "status": "pending", **begun}
         write_json(target.run.run, state)
 
 
@@ -228,10 +229,16 @@ def _started(job: JobConfig, previous: dict[str, Any]) -> dict[str, Any]:
             "host": process_space(),
             "pid": os.getpid(),
             "born": _born(os.getpid()),
-            "slurm_job": os.environ.get("SLURM_JOB_ID"),
         },
+        "slurm_job": _slurm_job(),
         "stages": previous.get("stages", {}),
     }
+
+
+def _slurm_job() -> str | None:
+    """The Slurm job that this process belongs to, as squeue names it: 4711, or 4711_3 of an array."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def _refuse_second(previous: dict[str, Any], run: RunDir) -> None:

@@ -21,7 +21,7 @@ from mathreason.cluster import slurm
 from mathreason.cluster.submit import SUBMISSION
 from mathreason.errors import InputError, MathreasonError
 from mathreason.jobfile import load_job
-from mathreason.listing import runs_in
+from mathreason.listing import OTHER_SHAPE, runs_in
 from mathreason.results import RunDir, read_json
 from mathreason.session import status_of
 
@@ -92,8 +92,8 @@ class _Queue:
     """Slurm's view of all jobs that runs were submitted as, asked for once; empty without Slurm."""
 
     def __init__(self, runs: Sequence[RunDir]) -> None:
-        self._of_run = {run.path: _submitted(run) for run in runs}
-        ids = sorted({str(job["id"]) for jobs in self._of_run.values() for job in jobs})
+        self._of_run = {run.path: _jobs_of(run) for run in runs}
+        ids = sorted({number for jobs in self._of_run.values() for _, number in jobs})
         self.note = ""
         self.entries: dict[str, list[slurm.Entry]] = {}
         try:
@@ -104,9 +104,9 @@ class _Queue:
 
     def jobs(self, run: RunDir) -> list[JobView]:
         found = []
-        for job in self._of_run[run.path]:
-            stage, number = job["stage"], str(job["id"])
-            mine = self.entries.get(number, [])
+        for stage, number in self._of_run[run.path]:
+            array, _, task = number.partition("_")
+            mine = [each for each in self.entries.get(array, []) if not task or each.task == number]
             if not mine:
                 found.append(JobView(stage, number, UNKNOWN if self.note else FORGOTTEN, self.note))
             found += [JobView(stage, entry.task, entry.state, entry.reason) for entry in mine]
@@ -117,10 +117,16 @@ def view_of(run: RunDir, queue: _Queue) -> View:
     """One run with its jobs in `queue`."""
     jobs = queue.jobs(run)
     try:
-        state = read_json(run.run) if run.run.is_file() else {}
-        shards = {path.stem: read_json(path) for path in run.shard_states()}
+        return _view(run, jobs)
     except InputError as error:
         return View(run.id, "unreadable", note=str(error), jobs=jobs)
+    except OTHER_SHAPE as error:
+        return View(run.id, "unreadable", note=f"its JSON is not mathreason's: {error!r}", jobs=jobs)
+
+
+def _view(run: RunDir, jobs: list[JobView]) -> View:
+    state = read_json(run.run) if run.run.is_file() else {}
+    shards = {path.stem: read_json(path) for path in run.shard_states()}
     status, note = _status(run, state, jobs, shards)
     if status == "done" and not jobs:
         return View(run.id, status)
@@ -147,12 +153,15 @@ def _status(
     if said == "running":  # on another host, maybe, whose processes nobody here can see
         if over:
             return _ended(run, said, jobs)
-        own = (state.get("process") or {}).get("slurm_job")
+        own = state.get("slurm_job")
         if not any(job.task == own and job.state == "PENDING" for job in jobs):
             return said, ""
         # Its node was lost, and Slurm has requeued it.
-    if not over and any(status_of(shard) == "running" for shard in shards.values()):
-        return "running", ""
+    if any(status_of(shard) == "running" for shard in shards.values()):
+        if over:
+            return _ended(run, "running", jobs)
+        if not alive or any(job.state != "PENDING" for job in alive):
+            return "running", ""
     if any(job.state == "RUNNING" for job in alive):
         if run.job.is_file():
             return ("pending" if said == "failed" else said), ""
@@ -160,9 +169,8 @@ def _status(
     if alive:
         waits = [job for job in alive if job.state == "PENDING" and job.reason not in ("None", "")]
         return "waiting", ", ".join(f"{job.stage}: {job.reason}" for job in waits)
-    for name, shard in shards.items():
-        if status_of(shard) == "failed":
-            return "failed", f"shard {name}: {shard.get('error', '')}"
+    if failed := [name for name, shard in shards.items() if status_of(shard) == "failed"]:
+        return "failed", f"shard {failed[0]}: {shards[failed[0]].get('error', '')}"
     if over and _is_unfinished(run, said, jobs):
         return _ended(run, said, jobs)
     return said, str(state.get("reason") or "") if said == "stopped" else ""
@@ -201,14 +209,25 @@ def _alive(jobs: list[JobView]) -> list[JobView]:
     return [job for job in jobs if job.state not in slurm.OVER and job.state not in (FORGOTTEN, UNKNOWN)]
 
 
-def _submitted(run: RunDir) -> list[dict[str, Any]]:
-    if not (run.path / "slurm" / SUBMISSION).is_file():
-        return []
-    try:
-        jobs: list[dict[str, Any]] = read_json(run.path / "slurm" / SUBMISSION)["jobs"]
-    except InputError:
-        return []
-    return jobs
+def _jobs_of(run: RunDir) -> list[tuple[str, str]]:
+    """(stage, number) of the jobs that the run was submitted as, and of that which works or worked on it.
+
+    That one is another where a batch script was given to sbatch by hand.
+    """
+    found: list[tuple[str, str]] = []
+    with suppress(InputError, *OTHER_SHAPE):
+        if (run.path / "slurm" / SUBMISSION).is_file():
+            jobs = read_json(run.path / "slurm" / SUBMISSION)["jobs"]
+            found = [(str(job["stage"]), str(job["id"])) for job in jobs]
+    known = {number for _, number in found}
+    for path in (run.run, *run.shard_states()):
+        with suppress(InputError, *OTHER_SHAPE):
+            state = read_json(path)
+            number = str(state.get("slurm_job") or "")
+            if state.get("status") != "done" and number and not {number, number.partition("_")[0]} & known:
+                found.append(("job", number))
+                known.add(number)
+    return found
 
 
 # -- how far ---------------------------------------------------------------------------------------

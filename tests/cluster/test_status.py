@@ -15,7 +15,7 @@ from mathreason.cluster.slurm import Entry
 from mathreason.cluster.status import _Queue, view, view_of, views
 from mathreason.jobfile import dump_job, load_job
 from mathreason.results import RunDir, Shard, append_jsonl, process_space, write_json
-from mathreason.session import resolve, set_up
+from mathreason.session import open_session, resolve, set_up
 
 WriteJob = Callable[..., Path]
 
@@ -146,9 +146,9 @@ def test_jobs_that_ended_explain_what_the_run_does_not_know(
     run = RunDir(tmp_path / "run")
     stages = list(queued) or ["train"]
     at = str(stages.index("train"))
-    process = {"host": "another", "pid": 1, "born": "0", "slurm_job": at} if said == "running" else None
+    process = {"host": "another", "pid": 1, "born": "0"} if said == "running" else None
     words = {"reason": "a STOP file", "error": "the old error"}
-    write_json(run.run, {"status": said, "process": process, **words})
+    write_json(run.run, {"status": said, "process": process, "slurm_job": at, **words})
     run.job.write_text(dump_job(load_job(write_job(small_job()))))
     write_json(run.comparison, {})  # the base evaluation's own
     write_json(run.evaluation("generator", "base"), {})
@@ -163,6 +163,54 @@ def test_jobs_that_ended_explain_what_the_run_does_not_know(
     found = view_of(run, queue)
     assert found.status == wanted
     assert note in found.note
+
+
+@pytest.mark.parametrize(
+    ("said", "queued", "wanted"),
+    [
+        ("running", "RUNNING", "running"),
+        ("running", "PENDING", "waiting"),  # its node was lost
+        ("running", None, "stopped"),
+        ("running", "NODE_FAIL", "failed"),
+        ("stopped", "PENDING", "waiting"),  # it was preempted
+        ("stopped", None, "stopped"),
+        ("failed", None, "failed"),
+    ],
+)
+@pytest.mark.parametrize("shard", [False, True])
+def test_slurm_is_asked_about_a_script_given_to_sbatch_by_hand(
+    said: str, queued: str | None, wanted: str, shard: bool, tmp_path: Path, write_job: WriteJob
+) -> None:
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    run.job.write_text(dump_job(load_job(write_job(small_job()))))
+    process = {"host": "another", "pid": 1, "born": "0"} if said == "running" else None
+    write_json(
+        run.shard_state(Shard(3, 4)) if shard else run.run,
+        {"status": said, "process": process, "slurm_job": "7_3"},
+    )
+    queue = _Queue([run])
+    queue.note = ""
+    queue.entries = {"7": [Entry("7_4", "7", "RUNNING", "None")]}
+    if queued is not None:
+        queue.entries["7"].append(Entry("7_3", "7", queued, "why"))
+    if shard:
+        write_json(run.run, {"status": "done", "process": None})
+        wanted = "done" if wanted == said == "stopped" else wanted
+    assert view_of(run, queue).status == wanted
+
+
+def test_process_in_a_batch_job_says_which_task_it_is(
+    write_job: WriteJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = resolve(str(write_job(small_job())), [], tmp_path / "results", None)
+    jobs = []
+    for variables in ({"JOB_ID": "4711"}, {"ARRAY_JOB_ID": "4710", "ARRAY_TASK_ID": "3"}):
+        for name, value in variables.items():
+            monkeypatch.setenv(f"SLURM_{name}", value)
+        with open_session(target) as session:
+            jobs.append(session.state["slurm_job"])
+    assert jobs == ["4711", "4710_3"]
 
 
 def test_sweep_whose_tasks_run_is_running(tmp_path: Path) -> None:
