@@ -48,6 +48,7 @@ def command(**asked: Any) -> None:
       mathreason submit jobs/ablations/rank.yaml --dry-run
       mathreason submit jobs/tinyllama.yaml --nodes 2 --gpus 4 --accelerate-config zero2
     """
+    from mathreason.cluster import slurm
     from mathreason.cluster.chains import Request, chain_of, prepare
     from mathreason.cluster.scripts import Resources
     from mathreason.cluster.submit import described, submit
@@ -60,6 +61,7 @@ def command(**asked: Any) -> None:
         for line in described(chain.jobs):
             click.echo(line)
         return
+    slurm.require()
     prepare(chain)
     document = submit(chain.jobs, chain.folder)
     for job in document["jobs"]:

@@ -7,6 +7,7 @@ for entry in queue(["4711"]): print(entry.state, entry.reason)
 from __future__ import annotations
 
 import getpass
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,6 +46,16 @@ class Entry:
     @property
     def is_over(self) -> bool:
         return self.state in OVER
+
+
+def require() -> None:
+    """Raise InputError where there is no Slurm to submit to."""
+    if shutil.which("sbatch") is None:
+        raise InputError(_absent("sbatch"))
+
+
+def _absent(program: str) -> str:
+    return f"there is no {program} here; call this where Slurm's programs are, or add --dry-run"
 
 
 def sbatch(arguments: Sequence[str]) -> str:
@@ -93,8 +104,6 @@ def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(command, text=True, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
     except FileNotFoundError as error:
-        raise InputError(
-            f"there is no {command[0]} here; call this where Slurm's programs are, or add --dry-run"
-        ) from error
+        raise InputError(_absent(command[0])) from error
     except subprocess.TimeoutExpired as error:
         raise MathreasonError(f"{command[0]} did not answer within {PATIENCE_SECONDS:.0f} s") from error

@@ -88,8 +88,8 @@ def described(jobs: Sequence[Job]) -> Iterator[str]:
 def submit(jobs: Sequence[Job], folder: Path) -> dict[str, Any]:
     """Write the scripts and submit them; the content of submission.json.
 
-    Raises InputError where jobs of an earlier submission are still queued, or Slurm refuses one: then those
-    submitted before it are cancelled.
+    Raises InputError where jobs of an earlier submission are still queued, or Slurm refuses one. Then, and
+    after Ctrl-C, those submitted before are cancelled: the rest of the chain would never follow them.
     """
     refuse_second(folder)
     make_directory(folder)
@@ -106,7 +106,7 @@ def submit(jobs: Sequence[Job], folder: Path) -> dict[str, Any]:
             # After each one: should this process be killed, what is queued is known.
             document = {"submitted_at": now(), "jobs": submitted}
             write_json(folder / SUBMISSION, document)
-    except MathreasonError:
+    except (MathreasonError, KeyboardInterrupt):
         if ids:
             slurm.cancel(list(ids.values()))
         raise

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from support import ROOT, run_program, small_job
 from mathreason.cluster import slurm
 from mathreason.cluster.chains import Request, chain_of, prepare
 from mathreason.cluster.scripts import Resources
-from mathreason.cluster.submit import described
+from mathreason.cluster.submit import described, helper_file
 from mathreason.errors import InputError
 from mathreason.results import write_json
 from mathreason.sweep import load_sweep
@@ -82,6 +84,58 @@ def test_dry_run_prints_what_would_be_submitted_and_leaves_nothing(
     expected = "".join(f"{line}\n" for line in described(chain.jobs))
     assert done.stdout == expected
     assert not (checkout / "results").exists()
+
+
+SBATCH = """#!/bin/bash
+number=$((90001 + $(ls "$RECORD" | wc -l)))
+for argument; do [[ $argument != /* ]] || script=${script:-$argument}; done
+{ printf '%s\\0' "$@"; cat "$script"; } >"$RECORD/$number"
+[[ $number != "$FAILS" ]] || { echo "sbatch: error: no more" >&2; exit 1; }
+[[ $number != "$INTERRUPTED" ]] || { kill -INT $PPID; sleep 10; }
+echo "$number;cluster"
+"""
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path) -> dict[str, str]:
+    """The environment of a login node whose sbatch notes what it is given, and scancel what is cancelled."""
+    programs, record = tmp_path / "programs", tmp_path / "record"
+    programs.mkdir()
+    record.mkdir()
+    for name, text in {"sbatch": SBATCH, "scancel": '#!/bin/bash\necho "$@" >"$RECORD.cancelled"\n'}.items():
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    none = {"FAILS": "", "INTERRUPTED": ""}
+    return {"PATH": f"{programs}:{os.environ['PATH']}", "RECORD": str(record), **none}
+
+
+def test_sbatch_is_given_what_dry_run_printed(checkout: Path, sbatch: dict[str, str]) -> None:
+    asked = ("submit", checkout / "job.yaml", "--results", checkout / "it's $(r)", "--pipeline")
+    printed = run_program(*asked, "--dry-run")
+    done = run_program(*asked, environment=sbatch)
+    assert done.returncode == 0, done.stderr
+    stages = ("train", "base", "tuned", "report", "cleanup")
+    given = ""
+    for call in sorted((checkout / "record").iterdir()):
+        _, *arguments, text = call.read_text(encoding="utf-8").split("\0")  # the first: --parsable
+        for number, stage in enumerate(stages, start=90001):
+            arguments = [argument.replace(str(number), f"<{stage}>") for argument in arguments]
+        script = next(argument for argument in arguments if argument.startswith("/"))
+        given += f"# {script}\n{text}# sbatch {shlex.join(arguments)}\n\n"
+    assert given == printed.stdout
+    assert [line.replace(",", "").split()[:3] for line in done.stdout.splitlines()[:-1]] == [
+        [stage, "job", str(number)] for number, stage in enumerate(stages, start=90001)
+    ]
+    [run] = (checkout / "it's $(r)").iterdir()
+    assert (run / "slurm" / "common.sh").read_bytes() == helper_file().read_bytes()
+
+
+@pytest.mark.parametrize(("ending", "code"), [("FAILS", 2), ("INTERRUPTED", 130)])
+def test_half_a_chain_is_taken_back(ending: str, code: int, checkout: Path, sbatch: dict[str, str]) -> None:
+    asked = ("submit", checkout / "job.yaml", "--results", checkout / "r", "--pipeline")
+    done = run_program(*asked, environment={**sbatch, ending: "90003"})
+    assert done.returncode == code, done.stderr
+    assert (checkout / "record.cancelled").read_text() == "90001 90002\n"
 
 
 def test_an_option_that_slurm_would_read_as_another_is_refused(checkout: Path) -> None:
@@ -192,6 +246,7 @@ def test_without_slurm_one_sentence_says_so(checkout: Path) -> None:
     assert done.stderr == (
         "Error: there is no sbatch here; call this where Slurm's programs are, or add --dry-run\n"
     )
+    assert not (checkout / "r").exists()
 
 
 def test_worked_example_of_two_nodes_passes_and_is_this(
