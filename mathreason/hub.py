@@ -10,6 +10,7 @@ Imports no torch.
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,12 +21,19 @@ from mathreason.config import JobConfig, ModelConfig
 from mathreason.data.prefetch import needed
 from mathreason.errors import InputError
 from mathreason.models import model_source
-from mathreason.results import file_sha256
+from mathreason.results import file_sha256, make_directory
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+OFFLINE = "HF_HUB_OFFLINE"
 TOKENIZERS = ("tokenizer.json", "tokenizer.model")
 KINDS = (".safetensors", ".json", ".model", ".jinja")
 """Endings of the files that are fetched of a model."""
+
+
+def is_offline(unless_said: bool) -> bool:
+    """Whether HF_HUB_OFFLINE says that there is no network, as huggingface_hub reads it."""
+    said = os.environ.get(OFFLINE)
+    return said.upper() in ("1", "ON", "YES", "TRUE") if said else unless_said
 
 
 def missing(job: JobConfig, data_dir: Path | None) -> list[str]:
@@ -113,10 +121,16 @@ def fetch_model(config: ModelConfig, only_sizes: bool = False) -> Iterator[str]:
 
 def _fetched(source: str, revision: str | None, files: list[Any]) -> Path:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import MAX_HTTP_DOWNLOAD_SIZE
 
     names = [file.rfilename for file in files]
     try:
+        for file in files:
+            if file.lfs is not None and file.size <= MAX_HTTP_DOWNLOAD_SIZE:
+                _fetch_large(source, revision, file)
         folder = Path(snapshot_download(source, revision=revision, allow_patterns=names))
+    except InputError:
+        raise
     except Exception as error:  # the Hub's, the network's and the file system's
         raise InputError(_not_fetched(source, error)) from error
     for file in files:
@@ -124,10 +138,42 @@ def _fetched(source: str, revision: str | None, files: list[Any]) -> Path:
         if file.lfs is not None and file_sha256(path) != file.lfs.sha256:
             path.resolve().unlink()
             path.unlink()
-            raise InputError(
-                f"model {source}: {file.rfilename} arrived damaged and was removed; call the same again"
-            )
+            raise InputError(_damaged(source, file))
     return folder
+
+
+def _fetch_large(source: str, revision: str | None, file: Any) -> None:
+    """Fetch a large file to where the Hub's cache has it, going on with what an interrupted call has left.
+
+    `snapshot_download` would begin again, as each of its attempts writes to a file of its own. What is there
+    under its hash it only links.
+    """
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.file_download import http_get, repo_folder_name
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # documented, not in __all__
+
+    blob = (
+        Path(HF_HUB_CACHE) / repo_folder_name(repo_id=source, repo_type="model") / "blobs" / file.lfs.sha256
+    )
+    if blob.exists():
+        return
+    make_directory(blob.parent)
+    part = blob.with_name(f"{blob.name}.mathreason-part")
+    with part.open("ab") as out:
+        if out.tell() > file.size:
+            out.truncate(0)
+            out.seek(0)
+        url = hf_hub_url(source, file.rfilename, revision=revision)
+        http_get(url, out, resume_size=out.tell(), headers=build_hf_headers(), expected_size=file.size)
+    if file_sha256(part) != file.lfs.sha256:
+        part.unlink()
+        raise InputError(_damaged(source, file))
+    part.rename(blob)
+
+
+def _damaged(source: str, file: Any) -> str:
+    return f"model {source}: {file.rfilename} arrived damaged and was removed; call the same again"
 
 
 def _files_on_hub(source: str, revision: str | None) -> list[Any]:
@@ -142,4 +188,5 @@ def _files_on_hub(source: str, revision: str | None) -> list[Any]:
 
 
 def _not_fetched(source: str, error: Exception) -> str:
-    return f"model {source} cannot be fetched from the Hub: {' '.join(str(error).split())[:300]}"
+    said = " ".join(str(error).split())[:300]
+    return f"model {source} cannot be fetched from the Hub: {said}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +22,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub:
     """Serves the files of `folder` as the model `name`; bytes of what is in `damaged` are changed.
 
-    `sets` are folders of data sets by their names.
+    Of what is in `stalled` one half comes. `sets` are folders of data sets by their names, `ranges` the first
+    bytes of those files that were asked for from their middle on.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -30,6 +32,9 @@ class Hub:
         self.sets: dict[str, Path] = {}
         self.damaged: set[str] = set()
         self.fetched: list[str] = []
+        self.stalled: set[str] = set()
+        self.ranges: list[int] = []
+        self.ended = threading.Event()
         hub = self
 
         class Handler(_Handler):
@@ -46,6 +51,7 @@ class Hub:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.ended.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -122,7 +128,7 @@ class _Handler(BaseHTTPRequestHandler):
             content = content[:-1] + bytes([content[-1] ^ 1])
         if body:
             hub.fetched.append(name)
-        self._send(content, {"ETag": f'"{digest(file)}"', "X-Repo-Commit": COMMIT}, body)
+        self._send(content, {"ETag": f'"{digest(file)}"', "X-Repo-Commit": COMMIT}, body, name)
 
     def _not_found(self, code: str) -> None:
         self.send_response(404)
@@ -130,10 +136,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def _send(self, content: bytes, headers: dict[str, str], body: bool) -> None:
-        self.send_response(200)
-        for name, value in {**headers, "Content-Length": str(len(content))}.items():
-            self.send_header(name, value)
+    def _send(self, content: bytes, headers: dict[str, str], body: bool, name: str = "") -> None:
+        hub, size = self.server_hub, len(content)
+        first = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")[0])
+        self.send_response(206 if first else 200)
+        if first:
+            hub.ranges.append(first)
+            content, headers = (
+                content[first:],
+                {**headers, "Content-Range": f"bytes {first}-{size - 1}/{size}"},
+            )
+        for header, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(header, value)
         self.end_headers()
-        if body:
-            self.wfile.write(content)
+        with suppress(ConnectionError):  # of a client that was killed
+            if body and name in hub.stalled:
+                self.wfile.write(content[: len(content) // 2])
+                hub.ended.wait()
+            elif body:
+                self.wfile.write(content)

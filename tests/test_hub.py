@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -149,6 +150,32 @@ def test_damaged_file_is_noticed_removed_and_fetched_again(job: Path, tmp_path: 
     assert "model.safetensors arrived damaged and was removed; call the same again" in done.stderr
     hub.damaged = set()
     assert prefetch(job, tmp_path, hub).returncode == 0
+
+
+def test_download_that_was_killed_goes_on_where_it_was(job: Path, tmp_path: Path, hub: Hub) -> None:
+    size = 48 << 20  # huggingface_hub writes 10 MB at a time
+    (hub.folder / "model.safetensors").write_bytes(bytes(size))
+    hub.stalled = {"model.safetensors"}
+    first = subprocess.Popen(
+        command("data", "prefetch", job), env={**os.environ, **environment(tmp_path, hub)}
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size for path in (tmp_path / "cache").rglob("*-part")):
+            assert time.monotonic() < deadline, "nothing comes"
+            time.sleep(0.1)
+    finally:
+        first.kill()
+        first.wait()
+    assert not list((tmp_path / "cache").rglob("model.safetensors"))
+    hub.stalled = set()
+    done = prefetch(job, tmp_path, hub)
+    assert done.returncode == 0, done.stderr
+    assert f"model {NAME}: complete" in done.stdout
+    assert len(hub.ranges) == 1
+    assert 0 < hub.ranges[0] < size
+    assert [path.stat().st_size for path in (tmp_path / "cache").rglob("model.safetensors")] == [size]
+    assert not list((tmp_path / "cache").rglob("*-part"))
 
 
 def test_hub_that_does_not_answer_is_one_sentence(job: Path, tmp_path: Path) -> None:

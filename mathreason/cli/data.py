@@ -113,7 +113,7 @@ def prefetch(
     """Fetch what a job needs from the Hub, for nodes without network.
 
     The model goes to the Hub's cache (HF_HOME), sources, benchmarks and worked examples to --data-dir;
-    sizes are said first. What is there is kept, and a model's download that was interrupted goes on.
+    sizes are said first. What is there is kept, and large files of a model go on where they were interrupted.
 
     \b
     Example:
