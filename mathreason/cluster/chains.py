@@ -173,7 +173,9 @@ def _launch_of(request: Request) -> Launch:
 
 def _nodes_online() -> bool:
     """Whether who submits has said so; the batch scripts take nodes to be offline otherwise."""
-    return (os.environ.get(OFFLINE) or "1").upper() not in ("1", "ON", "YES", "TRUE")  # as huggingface_hub
+    from mathreason.hub import is_offline
+
+    return not is_offline(unless_said=True)
 
 
 def _of_different_size(jobs: list[JobConfig]) -> list[JobConfig]:

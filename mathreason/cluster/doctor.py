@@ -248,7 +248,7 @@ def _said(*command: str) -> str | None:
 
 
 def _job(job: JobConfig, where: str, data_dir: Path | None) -> Iterator[Check]:
-    from mathreason.hub import require_local
+    from mathreason.hub import is_offline, require_local
     from mathreason.training.compatibility import Setting, require, this_machine
     from mathreason.validation import check_job
 
@@ -264,7 +264,7 @@ def _job(job: JobConfig, where: str, data_dir: Path | None) -> Iterator[Check]:
         try:
             check()
         except InputError as error:
-            with_network = check is offline and os.environ.get("HF_HUB_OFFLINE", "0") in ("", "0")
+            with_network = check is offline and not is_offline(unless_said=False)
             for line in str(error).splitlines():
                 yield Check(part, "warning" if with_network else "broken", line)
         except MathreasonError as error:

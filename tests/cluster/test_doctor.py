@@ -47,12 +47,13 @@ def test_what_an_offline_node_lacks_is_broken(write_job: WriteJob, tmp_path: Pat
         "prefetch",
     ):
         assert part in said["found"]
-    with_network, found = checks(
-        *(write_job(job), "--results", tmp_path, "--data-dir", tmp_path),
-        HF_HOME=str(tmp_path / "cache"),
-        HF_HUB_OFFLINE="0",
-    )
-    assert (with_network, found["job: model and data"]["state"]) == (0, "warning")
+    for word in ("0", "false"):
+        with_network, found = checks(
+            *(write_job(job), "--results", tmp_path, "--data-dir", tmp_path),
+            HF_HOME=str(tmp_path / "cache"),
+            HF_HUB_OFFLINE=word,
+        )
+        assert (with_network, found["job: model and data"]["state"]) == (0, "warning")
 
 
 def test_folder_that_cannot_be_written_is_broken() -> None:

@@ -93,6 +93,20 @@ def test_rates_come_from_the_last_lines_of_the_log(write_job: WriteJob, tmp_path
     assert (found.tokens_per_second, found.eta_seconds) == (20.0, 320.0)
 
 
+def test_clock_of_another_node_makes_no_rate_and_no_error(write_job: WriteJob, tmp_path: Path) -> None:
+    """After a requeue the log goes on with the time of a node whose clock is an hour behind."""
+    target = resolve(str(write_job(small_job())), [], tmp_path / "results", None)
+    set_up(target)
+    write_json(target.run.run, {"status": "running", "started_at": "2126-01-01T00:00:00+00:00"})
+    times = ("2026-01-01T01:00:00+00:00", "2026-01-01T00:00:40+00:00")
+    lines = [{"step": step, "loss": 1.0, "time": time} for step, time in zip((1, 2), times, strict=True)]
+    append_jsonl(target.run.log, lines)
+    write_json(tmp_path / "results" / "earlier" / "run.json", {"status": "failed", "started_at": "2026"})
+    future, earlier = views(tmp_path / "results")
+    assert (future.step, future.tokens_per_second, future.eta_seconds) == (2, None, None)
+    assert (future.status, earlier.status) == ("running", "failed")
+
+
 def test_runs_are_listed_as_what_they_are(tmp_path: Path) -> None:
     results = tmp_path / "results"
     wanted = {
