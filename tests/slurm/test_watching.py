@@ -49,6 +49,28 @@ def test_status_says_what_waits_and_why_what_runs_and_what_was_cancelled(
     assert (stopped["status"], stopped["jobs"][0]["state"]) == ("stopped", "CANCELLED")
 
 
+def test_status_knows_a_script_given_to_sbatch_by_hand(cluster: Cluster, place: Path) -> None:
+    job = small_job()
+    job["training"].update(max_steps=100_000, checkpoint_steps=100_000)
+    (place / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    number = cluster.submit("slurm/train_mistral.sh", "job.yaml", cwd=place)
+    until(lambda: steps_logged(place / "results") >= 3, "step 3")
+    [running] = status(cluster, place)
+    assert (running["status"], running["jobs"][0]["task"], running["jobs"][0]["state"]) == (
+        "running",
+        number,
+        "RUNNING",
+    )
+    cluster.preempt(number)
+    until(lambda: cluster.facts(number)["JobState"] == "PENDING", "the requeue")
+    [waiting] = status(cluster, place)
+    assert (waiting["status"], waiting["note"]) == ("waiting", "job: BeginTime")
+    cluster.output("scancel", number)
+    cluster.ended(number)
+    [stopped] = status(cluster, place)
+    assert (stopped["status"], stopped["jobs"][0]["state"]) == ("stopped", "CANCELLED")
+
+
 def test_sweep_that_waits_and_job_that_never_began_are_seen(cluster: Cluster, place: Path) -> None:
     job = small_job()
     (place / "job.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
