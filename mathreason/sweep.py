@@ -26,7 +26,7 @@ from typing import Any
 
 from mathreason.config import JobConfig, SweepConfig
 from mathreason.errors import InputError
-from mathreason.jobfile import JobSource, read_job, run_id
+from mathreason.jobfile import JobSource, load_job, read_job, run_id
 from mathreason.results import RunDir, content_hash, to_json
 
 MAX_RUNS = 1000
@@ -93,6 +93,12 @@ class Sweep:
         """Whether the sweep asks for prompts that differ between its variants."""
         keys = {key for run in self.runs for key in run.variant.changes}
         return any(_within(key, prefix) for key in keys for prefix in PROMPT_KEYS)
+
+
+def jobs_of(path: Path, overrides: list[str] | None = None) -> list[JobConfig]:
+    """The job in the file `path`, of one with a sweep the jobs of all its runs."""
+    job = load_job(path, overrides)
+    return [job] if job.sweep is None else [run.job for run in load_sweep(path, overrides).runs]
 
 
 def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:

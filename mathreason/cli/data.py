@@ -134,10 +134,9 @@ def prefetch(
 
 def _jobs_of(target: str, overrides: tuple[str, ...], results: Path | None) -> list[JobConfig]:
     """The job of a job file or run directory; of a sweep those of all its runs."""
-    from mathreason.jobfile import load_job
-    from mathreason.sweep import load_sweep
+    from mathreason.sweep import jobs_of
 
     path = Path(target)
-    if path.is_file() and load_job(path, list(overrides)).sweep is not None:
-        return [run.job for run in load_sweep(path, list(overrides)).runs]
+    if path.is_file():
+        return jobs_of(path, list(overrides))
     return [target_of(target, overrides, results, None).job]

@@ -32,14 +32,14 @@ def command(
       srun mathreason doctor jobs/mistral_7b.yaml
     """
     from mathreason.cluster.doctor import examine
-    from mathreason.jobfile import load_job
     from mathreason.models import quiet_libraries
     from mathreason.results import to_json
     from mathreason.session import results_root
+    from mathreason.sweep import jobs_of
 
     quiet_libraries()
-    loaded = load_job(job, list(overrides)) if job is not None else None
-    checks = examine(loaded, str(job), results_root(results), data_dir)
+    jobs = jobs_of(job, list(overrides)) if job is not None else []
+    checks = examine(jobs, str(job), results_root(results), data_dir, overrides)
     if as_json:
         for check in checks:
             click.echo(to_json(asdict(check), indent=None))

@@ -1,6 +1,6 @@
 """Is this machine fit for the work: each part looked at by using it, with what is wrong and how to mend it.
 
-    checks = examine(job, Path("jobs/mistral_7b.yaml"), Path("results"), data_dir)
+    checks = examine([job], "jobs/mistral_7b.yaml", Path("results"), data_dir)
     broken = [check for check in checks if check.is_broken]
 
 A check is `ok`, a `warning` (the work goes on, slower or with a fallback), `broken` (it would fail), or
@@ -16,7 +16,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -25,7 +25,7 @@ from pathlib import Path
 from mathreason.cluster import slurm
 from mathreason.cluster.submit import file_system_of
 from mathreason.config import JobConfig
-from mathreason.errors import InputError, MathreasonError
+from mathreason.errors import MathreasonError
 from mathreason.results import fsync_directory
 
 LITTLE_BYTES = 10 * 2**30
@@ -47,20 +47,29 @@ class Check:
         return self.state == "broken"
 
 
-def examine(job: JobConfig | None, where: str, results: Path, data_dir: Path | None) -> list[Check]:
-    """All checks, in the order of the table. `job` decides what is needed."""
+def examine(
+    jobs: Sequence[JobConfig],
+    where: str,
+    results: Path,
+    data_dir: Path | None,
+    overrides: Sequence[str] = (),
+) -> list[Check]:
+    """All checks, in the order of the table. `jobs`, of a sweep all its runs, decide what is needed.
+
+    `where` and `overrides` are the job file and its --set, as the user gave them.
+    """
     checks = [
         *_gpu(),
-        _bitsandbytes(job),
+        _bitsandbytes(jobs),
         _deepspeed(),
-        _flash_attention(job),
+        _flash_attention(jobs),
         *_space(results),
         _kernel_folder(),
         _shared_folder(results),
         _slurm(),
         *_containers(),
     ]
-    return checks if job is None else [*checks, *_job(job, where, data_dir)]
+    return [*checks, *_jobs(jobs, where, data_dir, overrides)] if jobs else checks
 
 
 # -- what computes ---------------------------------------------------------------------------------
@@ -93,8 +102,8 @@ def _driver() -> str | None:
     return done.splitlines()[0] if done else None
 
 
-def _bitsandbytes(job: JobConfig | None) -> Check:
-    needed = job is not None and job.model.quantization == "nf4"
+def _bitsandbytes(jobs: Sequence[JobConfig]) -> Check:
+    needed = any(job.model.quantization == "nf4" for job in jobs)
     try:
         import torch
         from bitsandbytes import functional
@@ -134,9 +143,9 @@ def _deepspeed() -> Check:
     )
 
 
-def _flash_attention(job: JobConfig | None) -> Check:
+def _flash_attention(jobs: Sequence[JobConfig]) -> Check:
     here = importlib.util.find_spec("flash_attn") is not None
-    asked = job is not None and job.model.attention == "flash_attention_2"
+    asked = any(job.model.attention == "flash_attention_2" for job in jobs)
     if here:
         return Check("FlashAttention", "ok", metadata.version("flash-attn"))
     remedy = "pip install 'mathreason[gpu]'"
@@ -247,27 +256,26 @@ def _said(*command: str) -> str | None:
 # -- the job ---------------------------------------------------------------------------------------
 
 
-def _job(job: JobConfig, where: str, data_dir: Path | None) -> Iterator[Check]:
+def _jobs(
+    jobs: Sequence[JobConfig], where: str, data_dir: Path | None, overrides: Sequence[str]
+) -> Iterator[Check]:
     from mathreason.hub import is_offline, require_local
     from mathreason.training.compatibility import Setting, require, this_machine
     from mathreason.validation import check_job
 
-    def offline() -> None:
-        require_local(job, where, data_dir)
-
-    checks: dict[str, Callable[[], None]] = {
-        "job: files": lambda: check_job(job, Path(where)),
-        "job: this machine": lambda: require(Setting(job, machine=this_machine()), where),
-        "job: model and data": offline,
+    checks: dict[str, Callable[[JobConfig], None]] = {
+        "job: files": lambda job: check_job(job, Path(where)),
+        "job: this machine": lambda job: require(Setting(job, machine=this_machine()), where),
+        "job: model and data": lambda job: require_local(job, where, data_dir, overrides),
     }
     for part, check in checks.items():
-        try:
-            check()
-        except InputError as error:
-            with_network = check is offline and not is_offline(unless_said=False)
-            for line in str(error).splitlines():
-                yield Check(part, "warning" if with_network else "broken", line)
-        except MathreasonError as error:
-            yield Check(part, "broken", str(error))
-        else:
-            yield Check(part, "ok", where)
+        failing = "broken"
+        if part == "job: model and data" and not is_offline(unless_said=False):
+            failing = "warning"  # it will be fetched
+        found: dict[Check, None] = {}  # runs of a sweep mostly lack the same
+        for job in jobs:
+            try:
+                check(job)
+            except MathreasonError as error:
+                found |= {Check(part, failing, line): None for line in str(error).splitlines()}
+        yield from found or [Check(part, "ok", where)]

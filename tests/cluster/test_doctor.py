@@ -56,6 +56,20 @@ def test_what_an_offline_node_lacks_is_broken(write_job: WriteJob, tmp_path: Pat
         assert (with_network, found["job: model and data"]["state"]) == (0, "warning")
 
 
+def test_what_any_run_of_a_sweep_lacks_is_broken(write_job: WriteJob, tmp_path: Path) -> None:
+    job = small_job()
+    job["sweep"] = {"grid": {"model.name": ["embedded", "some/model"], "lora.r": [2, 4]}}
+    path = write_job(job)
+    code, found = checks(
+        path, "--set", "lora.alpha=4", "--results", tmp_path, HF_HOME=str(tmp_path / "cache")
+    )
+    assert code == 1
+    assert found["job: files"]["state"] == "ok"
+    said = found["job: model and data"]["found"]
+    assert "model some/model" in said
+    assert f"`mathreason data prefetch {path} --set lora.alpha=4`" in said
+
+
 def test_folder_that_cannot_be_written_is_broken() -> None:
     code, found = checks("--results", "/proc/1/results")
     assert code == 1
