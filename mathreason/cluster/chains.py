@@ -131,6 +131,10 @@ def _check(request: Request, jobs: list[JobConfig], where: str, results: Path) -
 
     if request.data_dir is not None and not request.data_dir.is_dir():
         raise InputError(f"--data-dir {request.data_dir}: no such folder")
+    if "\\" in str(results):  # of a log's path, where it takes the meaning from what follows
+        raise InputError(
+            f"Slurm can write no log into {results}, for the backslash in its name; use another folder"
+        )
     if request.runtime == "docker" and request.resources.nodes > 1:
         raise InputError(
             "--runtime docker is for one node, as a cancelled job would leave containers on others; "

@@ -170,6 +170,7 @@ def test_an_option_that_slurm_would_read_as_another_is_refused(checkout: Path) -
             "the training does not fit into 2GiB",
         ),
         ({"overrides": ("training.learning_rate=-1",)}, "training.learning_rate"),
+        ({"results": Path("a\\b")}, "for the backslash in its name"),
         ({"resources": Resources(nodes=3, gpus=8)}, "gradient_accumulation is 1, which 24 processes cannot"),
     ],
 )
