@@ -219,6 +219,18 @@ def test_preempted_training_in_a_container_goes_on_and_belongs_to_the_user(
     assert containers(docker) == ""
 
 
+def test_container_of_an_earlier_start_is_not_in_the_way(
+    cluster: Cluster, docker: Docker, home: Path
+) -> None:
+    """Slurm lost the node, Docker went on, and the job is back on it."""
+    (home / "job.yaml").write_text(yaml.safe_dump(small_job()), encoding="utf-8")
+    job = submit(cluster, docker, home, "--hold", "slurm/train_mistral.sh", "job.yaml")
+    docker.said("run", "--detach", "--name", f"mathreason-{job}", "--entrypoint", "sleep", IMAGE, "1000")
+    cluster.output("scontrol", "release", job)
+    assert cluster.ended(job)["JobState"] == "COMPLETED"
+    assert containers(docker) == ""
+
+
 def test_cancelled_job_leaves_no_container(cluster: Cluster, docker: Docker, home: Path) -> None:
     job = submit_training(cluster, docker, home, steps=100_000)
     results = home / "results"

@@ -79,7 +79,7 @@ def test_training_that_runs_out_of_time_ends_with_the_adapter_of_an_undisturbed_
 
     The first start is held until then, as a fast machine would be done before.
     """
-    write_job(place, steps=60)
+    write_job(place, steps=30)
     undisturbed = cluster.submit(SCRIPT, "job.yaml", "--results", "undisturbed", cwd=place)
     results = place / "results"
     job = cluster.submit("--time=1", "--signal=B:USR1@15", SCRIPT, "job.yaml", cwd=place)
@@ -93,7 +93,7 @@ def test_training_that_runs_out_of_time_ends_with_the_adapter_of_an_undisturbed_
     assert int(facts["Restarts"]) >= 1
     log = log_of(place, job)
     assert "DUE TO TIME LIMIT" not in log
-    assert re.search(r"training embedded: 60 steps, from [1-9]", log)
+    assert re.search(r"training embedded: 30 steps, from [1-9]", log)
     assert cluster.ended(undisturbed)["JobState"] == "COMPLETED"
     assert adapter_bytes(results) == adapter_bytes(place / "undisturbed")
 
