@@ -200,12 +200,14 @@ carry_out_command() {
 # Run PROGRAM ARG... to its end, through the signals that come meanwhile.
 await() {
   local status
+  interrupted=0
   "$@" &
-  child=$!
+  child=$! # so no trap may start anything in the background: it could come in between
   while :; do
-    interrupted=0
     if wait "$child"; then status=0; else status=$?; fi
     ((interrupted)) || return "$status" # else it was a trap that ended the wait
+    interrupted=0
+    [[ ${asked:-} != TERM ]] || end_container &
   done
 }
 
@@ -215,7 +217,6 @@ ask_to_stop() {
   interrupted=1
   say "SIG$1: asking the program to save and stop"
   : >"$stop_file"
-  [[ $1 != TERM ]] || end_container &
 }
 
 # Some time after SIGTERM (KillWait) Slurm kills this shell, and no container: end it before, should the job be ending.
