@@ -108,4 +108,7 @@ def _end(folder: Path) -> None:
             while time.monotonic() < deadline and pid.exists():
                 os.kill(number, 0)
                 time.sleep(0.2)
+    # The daemon leaves its own network namespace mounted, and the folder can't go before it.
+    for mounted in (folder / "exec" / "netns").glob("*"):
+        subprocess.run(["umount", "--lazy", mounted], capture_output=True, check=False)
     shutil.rmtree(folder, ignore_errors=True)
