@@ -17,6 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -26,28 +27,31 @@ PHASES = ("data", "forward", "backward", "optimizer", "other")
 
 
 class StepTimes:
-    """Seconds of each phase, summed over the steps after the first."""
+    """Seconds of each phase, summed over the steps after the first.
+
+    On a GPU these are seconds of the GPU between the places in its queue where the marks were set: work runs
+    behind the program, and waiting for it at each mark would take longer than what is measured.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
         self.seconds = dict.fromkeys(PHASES, 0.0)
         self.steps = 0
         self.warm = False
-        self._last = time.perf_counter()
+        self._marks: list[tuple[str, float | torch.cuda.Event]] = [("", self._now())]
 
     def mark(self, phase: str) -> None:
         """Count the time since the last mark to `phase`."""
-        now = self._now()
-        self.seconds[phase] += now - self._last
-        self._last = now
+        self._marks.append((phase, self._now()))
 
     def skip(self) -> None:
         """Count the time since the last mark to nothing."""
-        self._last = self._now()
+        self._marks.append(("", self._now()))
 
     def step_done(self) -> None:
         """An optimizer step ended."""
         self.mark("other")
+        self._add_up()
         if self.warm:
             self.steps += 1
         else:
@@ -60,10 +64,26 @@ class StepTimes:
             return {}
         return {phase: round(seconds / self.steps, 5) for phase, seconds in self.seconds.items()}
 
-    def _now(self) -> float:
-        if self._on_gpu:  # kernels run behind; without this, their time would fall to a later phase
+    def _add_up(self) -> None:
+        if self._on_gpu:
             torch.cuda.synchronize()
-        return time.perf_counter()
+        for (_, before), (phase, now) in pairwise(self._marks):
+            if phase:
+                self.seconds[phase] += _seconds_between(before, now)
+        del self._marks[:-1]
+
+    def _now(self) -> float | torch.cuda.Event:
+        if not self._on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
+def _seconds_between(before: float | torch.cuda.Event, now: float | torch.cuda.Event) -> float:
+    if isinstance(before, torch.cuda.Event) and isinstance(now, torch.cuda.Event):
+        return float(before.elapsed_time(now)) / 1000  # of milliseconds
+    return now - before  # type: ignore[operator]
 
 
 @dataclass
@@ -91,12 +111,14 @@ class Arithmetic:
     frozen_at_loss: int = 0
     trained_at_loss: int = 0
     """Of `frozen` and `trained`, what is computed at supervised tokens only (`last_layer`)."""
+    once: int = 0
+    """Of both, what gradient checkpointing does not compute again (`decoder`)."""
 
     @classmethod
-    def of(cls, model: Any, at_loss: Sequence[nn.Module] = ()) -> Arithmetic:
+    def of(cls, model: Any, at_loss: Sequence[nn.Module] = (), once: Sequence[nn.Module] = ()) -> Arithmetic:
         """What the linear layers of a transformers model with or without an adapter multiply.
 
-        The modules `at_loss` compute at supervised tokens only.
+        The modules `at_loss` compute at supervised tokens only, those `once` are not recomputed.
         """
         head = model.get_output_embeddings()
         in_head = 0 if head is None or head.weight.requires_grad else head.in_features * head.out_features
@@ -113,6 +135,7 @@ class Arithmetic:
             config.num_hidden_layers * width,
             sum(part for part, _ in parts),
             sum(part for _, part in parts),
+            sum(sum(_multiplications(module)) for module in once),
         )
 
     def flops(self, lengths: list[int], supervised: int, recomputed: bool) -> float:
@@ -124,7 +147,7 @@ class Arithmetic:
         """
         again = 1 if recomputed else 0
         at_loss = self.frozen_at_loss * (2 + again) + self.trained_at_loss * (3 + again)
-        layers = self.frozen * (2 + again) + self.trained * (3 + again) - at_loss
+        layers = self.frozen * (2 + again) + self.trained * (3 + again) - at_loss - self.once * again
         attention = self.attention * (3 + again) * sum(length**2 for length in lengths)
         return 2.0 * (sum(lengths) * layers + supervised * (at_loss + self.head * 2) + attention)
 

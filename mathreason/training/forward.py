@@ -4,18 +4,20 @@
         loss = forward.summed_loss(model, batch)      # batch: input_ids, labels, position_ids [rows, tokens]
 
 Everywhere: logits only before a label. With a frozen head: these logits in chunks, never all at once
-(`loss`). On a CPU: each sequence attended by itself (`attention`) and the last layer only before a label
-(`last_layer`). There and with FlashAttention: blocks of a micro-batch one after the other in a single row,
-without padding, which is the only way in which FlashAttention keeps packed examples apart. What a
-model does not allow (a head that is trained or split over ranks, logits that are capped, attention of its
-own or with a window shorter than an example) is left out.
+(`loss`). Each sequence attended by itself (`attention`) and the last layer only before a label
+(`last_layer`), with the blocks of a micro-batch one after the other in a single row, without padding; with
+the flash-attn package its attention, which wants the same row. On a GPU a layer of the common kind in one
+step of autograd (`decoder`). What a model does not allow (a head that is trained or split over ranks, logits
+that are capped, attention of its own or with a window shorter than an example) is left out.
+
+Batches stay in main memory: what to compute is worked out there, so that a GPU is never waited for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +27,8 @@ from mathreason.data.packing import IGNORED, block_features
 from mathreason.data.prompts import Example
 from mathreason.errors import MathreasonError
 from mathreason.models import attention_window
-from mathreason.training.attention import packed_attention
+from mathreason.training.attention import can_attend, packed_attention, sequence_keywords, to_device
+from mathreason.training.decoder import can_serve, whole_layers
 from mathreason.training.last_layer import trimmable, trimmed
 from mathreason.training.loss import cross_entropy, linear_cross_entropy
 
@@ -53,6 +56,8 @@ class Forward:
     """Modules of the last layer that compute only what the loss is read from."""
     varlen: bool = False
     """The model's own attention tells sequences apart by position ids, but only in a single row."""
+    whole: bool = False
+    """Each layer is one step of autograd."""
 
     @property
     def facts(self) -> dict[str, str]:
@@ -61,6 +66,7 @@ class Forward:
             "attention": "each sequence by itself" if self.by_sequence else "the model's, by position ids",
             "last layer": "before labels only" if self.at_loss else "at all tokens",
             "loss": "in chunks of positions, frozen head" if self.head else "all supervised logits at once",
+            "layers": "one step each" if self.whole else "the model's",
         }
 
     def summed_loss(self, model: Any, batch: Batch) -> Tensor:
@@ -73,34 +79,37 @@ class Forward:
             raise MathreasonError("packed blocks and an attention mask exclude each other")
         if self.by_sequence or self.varlen:
             batch = _in_one_row(batch)
+        device = model.device
         targets = batch["labels"][:, 1:]
         kept = (targets != IGNORED).any(dim=0).nonzero().squeeze(-1)
-        with self._hidden_states():
-            output = model(
-                input_ids=batch["input_ids"],
-                position_ids=batch["position_ids"],
-                use_cache=False,
-                logits_to_keep=kept,
-                **self.keywords(batch["position_ids"]),
-                **({"supervised": kept} if self.at_loss else {}),
-            ).logits
         wanted = targets[:, kept].flatten()
         supervised = (wanted != IGNORED).nonzero().squeeze(-1)
+        kept = to_device(kept, device)
+        with self._hidden_states():
+            output = model(
+                input_ids=to_device(batch["input_ids"], device),
+                position_ids=to_device(batch["position_ids"], device),
+                use_cache=False,
+                logits_to_keep=kept,
+                **self.keywords(batch["position_ids"], device),
+                **({"supervised": kept} if self.at_loss else {}),
+            ).logits
         output = output.flatten(0, 1)
         if len(supervised) < len(wanted):
-            output, wanted = output[supervised], wanted[supervised]
+            output, wanted = output[to_device(supervised, device)], wanted[supervised]
+        wanted = to_device(wanted, device)
         if self.head is None:
             return cross_entropy(output, wanted)
         # Mixed precision hands hidden states out in float32, whatever the head's dtype.
         return linear_cross_entropy(output.to(self.head.weight.dtype), self.head.weight, wanted)
 
-    def keywords(self, position_ids: Tensor) -> dict[str, Any]:
-        """What the attention layers need beside the position ids [rows, tokens]."""
+    def keywords(self, position_ids: Tensor, device: torch.device) -> dict[str, Any]:
+        """What the attention layers of a model on `device` need beside the position ids [rows, tokens]."""
         if not self.by_sequence:
             return {}
         starts = (position_ids[0] == 0).nonzero().flatten().tolist()
         ends = [*starts[1:], position_ids.shape[1]]
-        return {"sequence_lengths": [end - start for start, end in zip(starts, ends, strict=True)]}
+        return sequence_keywords([end - start for start, end in zip(starts, ends, strict=True)], device)
 
     @contextmanager
     def _hidden_states(self) -> Iterator[None]:
@@ -154,16 +163,11 @@ def forward_of(model: Any, example: Example, longest: int) -> Iterator[Forward]:
     plain = plain_forward(model)
     expected = _loss_of(model, plain, example)
     window = attention_window(model.config)
-    whole = window is None or longest <= window
-    by_sequence = whole and model.device.type == "cpu" and model.config._attn_implementation == "sdpa"
-    head, at_loss = _frozen_head(model), tuple(trimmable(model)) if by_sequence else ()
-    candidates = (
-        Forward(head, by_sequence, at_loss, plain.varlen),
-        Forward(head, by_sequence, varlen=plain.varlen),
-        Forward(None, by_sequence, varlen=plain.varlen),
-        plain,
-    )
-    for forward in dict.fromkeys(candidates):
+    by_sequence = (window is None or longest <= window) and can_attend(model)
+    lean = replace(plain, head=_frozen_head(model), by_sequence=by_sequence)
+    trimmed_last = replace(lean, at_loss=tuple(trimmable(model)) if by_sequence else ())
+    whole = replace(lean, whole=True) if by_sequence and can_serve(model) else trimmed_last
+    for forward in dict.fromkeys((whole, trimmed_last, lean, replace(lean, head=None), plain)):
         with _in_force(model, forward):
             found = expected if forward == plain else _loss_of(model, forward, example)
             if abs(found - expected) <= TOLERANCE.get(model.dtype, 1e-4) * abs(expected):
@@ -172,15 +176,20 @@ def forward_of(model: Any, example: Example, longest: int) -> Iterator[Forward]:
 
 
 @contextmanager
-def _in_force(model: Any, forward: Forward) -> Iterator[None]:
-    attention = packed_attention(model) if forward.by_sequence else nullcontext()
-    with attention, trimmed(model) if forward.at_loss else nullcontext():
+def _in_force(model: Any, forward: Forward, kernels: Any = None) -> Iterator[None]:
+    with ExitStack() as stack:
+        if forward.by_sequence:
+            stack.enter_context(packed_attention(model))
+        if forward.whole:
+            stack.enter_context(whole_layers(model, kernels))
+        if forward.at_loss:
+            stack.enter_context(trimmed(model))
         yield
 
 
 def _loss_of(model: Any, forward: Forward, example: Example) -> float:
     features = block_features([example])
-    batch = {name: torch.tensor([values], device=model.device) for name, values in features.items()}
+    batch = {name: torch.tensor([values]) for name, values in features.items()}
     was_training = model.training
     model.eval()
     with torch.no_grad():
@@ -207,7 +216,7 @@ def prove_packing(model: Any, forward: Forward, first: Example, second: Example)
     """
     features = block_features([first, second])
     other = [(token + 1) % model.config.vocab_size for token in first.ids]
-    positions = torch.tensor([features["position_ids"]], device=model.device)
+    positions = torch.tensor([features["position_ids"]])
     logits = []
     was_training = model.training
     model.eval()
@@ -216,10 +225,10 @@ def prove_packing(model: Any, forward: Forward, first: Example, second: Example)
             logits.append(
                 model(
                     input_ids=torch.tensor([ids], device=model.device),
-                    position_ids=positions,
+                    position_ids=positions.to(model.device),
                     use_cache=False,
                     logits_to_keep=torch.arange(len(first.ids), len(ids), device=model.device),
-                    **forward.keywords(positions),
+                    **forward.keywords(positions, model.device),
                 ).logits.float()
             )
     model.train(was_training)

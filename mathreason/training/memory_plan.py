@@ -186,20 +186,26 @@ class Tracer:
     def _trace(self, setting: Setting, layers: int) -> StepPeaks:
         import torch
 
+        from mathreason.training.decoder import serves_layers
         from mathreason.training.forward import Forward, _frozen_head, _in_force
+        from mathreason.training.kernel_plan import Shapes
         from mathreason.training.last_layer import trimmable
-        from mathreason.training.tracing import Setup, Shape, trace_step
+        from mathreason.training.tracing import OnGpu, Setup, Shape, trace_step
 
         tokens = setting.max_length * setting.micro_batch
         share, each = self.content.supervised_share, min(self.content.sequence_tokens, setting.max_length)
         sequences = max(1, min(TRACED_SEQUENCES, tokens // each))
         shape = Shape(tokens, sequences, max(1, round(tokens * share)))
         model = self.model(setting, layers)
-        # A GPU's attention kernels keep what attention by sequence keeps: no matrix of all pairs.
-        forward = Forward(_frozen_head(model), True, tuple(trimmable(model)) if self.kind == "cpu" else ())
+        dtype = getattr(torch, self.dtype)
+        if self.kind == "cuda" and dtype.itemsize == 2 and serves_layers(model):
+            forward: Forward = OnGpu(_frozen_head(model), by_sequence=True, whole=True)
+        else:
+            # A GPU's attention kernels keep what attention by sequence keeps: no matrix of all pairs.
+            forward = Forward(_frozen_head(model), by_sequence=True, at_loss=tuple(trimmable(model)))
         setup = Setup(accumulates=setting.accumulates, foreach=self.kind == "cuda")
-        with _in_force(model, forward):
-            return trace_step(model, decoder_layers(model), forward, shape, getattr(torch, self.dtype), setup)
+        with _in_force(model, forward, Shapes):
+            return trace_step(model, decoder_layers(model), forward, shape, dtype, setup)
 
 
 def model_config(model: ModelConfig) -> Any:

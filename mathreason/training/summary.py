@@ -14,6 +14,7 @@ from mathreason.config import JobConfig
 from mathreason.models import LoadedModel
 from mathreason.training import launch, ranks
 from mathreason.training.accounting import Arithmetic, step_account
+from mathreason.training.decoder import not_recomputed
 from mathreason.training.selection import validations
 from mathreason.training.trainer import MathTrainer
 
@@ -60,7 +61,8 @@ def describe(
 
 
 def _step_account(trainer: MathTrainer) -> dict[str, Any]:
-    arithmetic = Arithmetic.of(trainer.model, trainer.forward.at_loss)
+    once = not_recomputed(trainer.model) if trainer.forward.whole else ()
+    arithmetic = Arithmetic.of(trainer.model, trainer.forward.at_loss, once)
     recomputed = bool(trainer.args.activation_checkpointing)
     return step_account(arithmetic, trainer.model, trainer.times, trainer.measured, recomputed)
 

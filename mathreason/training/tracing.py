@@ -17,6 +17,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -56,6 +57,17 @@ class Shape:
             "position_ids": positions,
             "lengths": torch.tensor([self.tokens]),
         }
+
+
+class OnGpu(Forward):
+    """A forward pass as a GPU takes it, for tensors that are said to be on the CPU."""
+
+    def keywords(self, position_ids: Tensor, device: torch.device) -> dict[str, Any]:
+        """See `Forward`."""
+        del device
+        starts = [*(position_ids[0] == 0).nonzero().flatten().tolist(), position_ids.shape[1]]
+        longest = max(end - start for start, end in pairwise(starts))
+        return {"sequence_starts": torch.tensor(starts, dtype=torch.int32), "longest_sequence": longest}
 
 
 class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]

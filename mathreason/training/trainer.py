@@ -82,6 +82,10 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self.remove_callback(PrinterCallback)
         self.add_callback(self.watch)
 
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """A batch as it is: `forward` brings to the device what it needs there."""
+        return inputs
+
     def compute_loss(
         self,
         model: Any,
@@ -154,7 +158,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         total = 0.0
         for piece in self.recovery.pieces(batch):
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.forward.summed_loss(self.model, self._prepare_inputs(labelled(piece))).item()
+                loss = self.forward.summed_loss(self.model, labelled(piece)).item()
             total += 0.0 if is_filler(piece) else loss
         return total
 

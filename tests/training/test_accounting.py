@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from mathreason.data.packing import block_features
 from mathreason.data.prompts import Example
 from mathreason.training.accounting import PHASES, Arithmetic, StepTimes, matmul_flops
+from mathreason.training.decoder import not_recomputed
 from mathreason.training.forward import Forward
 from mathreason.training.last_layer import trimmable, trimmed
 
@@ -81,3 +82,12 @@ def test_flops_are_those_torch_counts(recomputed: bool, at_loss: bool) -> None:
 
 def test_a_matrix_product_takes_time() -> None:
     assert 1e8 < matmul_flops(torch.device("cpu"), torch.float32) < 1e14
+
+
+def test_what_is_not_recomputed_does_not_count_twice() -> None:
+    config = LlamaConfig(vocab_size=300, hidden_size=64, intermediate_size=160, num_hidden_layers=3)
+    model = get_peft_model(LlamaForCausalLM(config), LoraConfig(r=4, target_modules=["q_proj", "down_proj"]))
+    all_of_it, less = Arithmetic.of(model), Arithmetic.of(model, once=not_recomputed(model))
+    left_out = 2.0 * 96 * 3 * (160 * 64 + 4 * 64)  # down_proj, and its adapter's B
+    assert all_of_it.flops([96], 56, True) - less.flops([96], 56, True) == left_out
+    assert all_of_it.flops([96], 56, False) == less.flops([96], 56, False)

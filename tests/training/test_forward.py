@@ -114,7 +114,7 @@ def test_eager_attention_keeps_the_models_own_mask() -> None:
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert not forward.by_sequence
         assert forward.head is not None
-        assert forward.keywords(torch.tensor([[0, 1, 0]])) == {}
+        assert forward.keywords(torch.tensor([[0, 1, 0]]), model.device) == {}
 
 
 @pytest.mark.parametrize(("window", "by_sequence"), [(LONGEST, True), (4, False)])
@@ -182,6 +182,6 @@ def test_packing_is_proven_and_a_leak_is_noticed(monkeypatch: pytest.MonkeyPatch
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         prove_packing(model, forward, *EXAMPLES[:2])
         leaky = Forward(forward.head, by_sequence=True)
-        monkeypatch.setattr(Forward, "keywords", lambda _, ids: {"sequence_lengths": [ids.shape[1]]})
+        monkeypatch.setattr(Forward, "keywords", lambda _, ids, __: {"sequence_lengths": [ids.shape[1]]})
         with pytest.raises(MathreasonError, match="see each other"):
             prove_packing(model, leaky, *EXAMPLES[:2])
