@@ -3,6 +3,7 @@
     python benchmarks/memory_plan.py                      # all, on this CPU; about ten minutes
     python benchmarks/memory_plan.py --only 3             # one of them
     python benchmarks/memory_plan.py --published          # Mistral-7B rows measured by others on an A100
+    python benchmarks/memory_plan.py --gpu benchmarks/results/gpu.json --data-dir data    # rows of gpu.py
 
 Each configuration trains two steps in a process of its own, by the command line, on a random model of a
 Llama's shape. On a CPU the peak is that of the process's anonymous memory (RssAnon of proc(5), looked at
@@ -222,13 +223,65 @@ def published() -> list[dict[str, Any]]:
     return rows
 
 
+def on_gpu(figures: Path, data_dir: Path) -> list[dict[str, Any]]:
+    """The plan beside the allocator's peak for what gpu.py measured; needs no GPU, and no weights."""
+    import training_vs_trl as pair
+    from gpu import LAYERS, QUANTIZATION
+    from mistral_shape import config as mistral
+    from transformers import LlamaConfig
+
+    from mathreason.jobfile import load_job
+    from mathreason.training.memory_plan import Content, Tracer, setting_of
+
+    document = json.loads(figures.read_text(encoding="utf-8"))
+    rows = []
+    for row in document["rows"]:
+        if "mathreason" not in row:
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            folder, layers = Path(name), document["settings"]["layers"] or LAYERS[row["shape"]]
+            tiny = LlamaConfig(
+                num_hidden_layers=layers, tie_word_embeddings=False, dtype="bfloat16", **pair.TINYLLAMA
+            )
+            (mistral(layers) if row["shape"] == "mistral" else tiny).save_pretrained(folder)
+            asked = {**document["settings"], "max_length": row["max_length"]}
+            path = pair.write_job(folder, folder, data_dir, asked)
+            job = load_job(
+                path,
+                [
+                    f"model.quantization={QUANTIZATION[row['method']]}",
+                    f"training.micro_batch={row['micro_batch']}",
+                    "training.gradient_checkpointing=true",
+                ],
+            )
+            content = Content(sequence_tokens=row["tokens_in_a_step"] // asked["examples"])
+            said = Tracer(job, "cuda", content).peaks(setting_of(job)).peak / 2**30
+        found = row["mathreason"]["gib"]["gpu_allocated"]
+        key = {name: row[name] for name in ("shape", "method", "micro_batch", "max_length")}
+        rows.append({**key, "planned_gib": said, "measured_gib": found, "error": said / found - 1})
+    return rows
+
+
 @click.command()
 @click.option("--only", type=int, help="Number of one configuration, from 1.")
 @click.option("--published", "others", is_flag=True, help="The plan for rows that others measured.")
+@click.option("--gpu", type=click.Path(path_type=Path, exists=True), help="The plan for what gpu.py found.")
+@click.option("--data-dir", type=click.Path(path_type=Path, exists=True), help="With --gpu: has gsm8k/.")
 @click.option("--output", type=click.Path(path_type=Path), help="Write the rows as JSON.")
-def main(only: int | None, others: bool, output: Path | None) -> None:
+def main(
+    only: int | None, others: bool, gpu: Path | None, data_dir: Path | None, output: Path | None
+) -> None:
     """Plan and measure, one line for each configuration."""
     rows = []
+    if gpu is not None:
+        if data_dir is None:
+            raise click.UsageError("--gpu needs --data-dir")
+        rows = on_gpu(gpu, data_dir)
+        for row in rows:
+            click.echo(
+                f"{row['shape']:9} {row['method']:4} {row['micro_batch']} x {row['max_length']} planned "
+                f"{row['planned_gib']:5.2f} GiB, measured {row['measured_gib']:5.2f}  ({row['error']:+.1%})"
+            )
     if others:
         rows = published()
         for row in rows:
@@ -236,7 +289,7 @@ def main(only: int | None, others: bool, output: Path | None) -> None:
                 f"{row['row']:6} planned {row['planned_gib']:5.1f} GiB, published {row['published_gib']:5.1f}"
                 f"  ({row['error']:+.0%})"
             )
-    for number, setting in enumerate(SETTINGS if not others else [], start=1):
+    for number, setting in enumerate([] if others or gpu else SETTINGS, start=1):
         if only in (None, number):
             with tempfile.TemporaryDirectory() as name:
                 row = compare(setting, Path(name))

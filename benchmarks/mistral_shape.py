@@ -101,7 +101,8 @@ def write_model(folder: Path, layers: int, data_dir: Path) -> None:
 def _weights(shape: tuple[int, ...]) -> torch.Tensor:
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.bfloat16)
-    return torch.empty(shape, dtype=torch.bfloat16).normal_(std=STD)
+    here = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.empty(shape, dtype=torch.bfloat16, device=here).normal_(std=STD).cpu()
 
 
 @click.command()

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 import venv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ MODES = (
 SIDE = Path(__file__).with_name("trl_side.py")
 LORA = {"r": 32, "lora_alpha": 64, "lora_dropout": 0.1, "target_modules": list(LORA_TARGETS)}
 LEARNING_RATE = 1e-4
+FOUND = "found: "
+"""What the line with the figures begins with, among all that libraries print."""
 TINYLLAMA = {  # config.json of TinyLlama/TinyLlama-1.1B-Chat-v1.0
     "hidden_size": 2048,
     "intermediate_size": 5632,
@@ -56,7 +57,9 @@ def write_model(folder: Path, layers: int, dtype: str, data_dir: Path) -> None:
     tokenizer = train_tokenizer([prompt + answer for prompt, answer in problems(data_dir)])
     config = LlamaConfig(num_hidden_layers=layers, tie_word_embeddings=False, **TINYLLAMA)
     config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
-    LlamaForCausalLM(config).to(getattr(torch, dtype)).save_pretrained(folder)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = LlamaForCausalLM(config)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -109,15 +112,19 @@ def write_job(folder: Path, model: Path, data_dir: Path, settings: dict[str, Any
     return path
 
 
-def train_here(job: Path, folder: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def train_here(job: Path, folder: Path) -> dict[str, Any]:
     """What `mathreason train` took, from its own train.json and log.jsonl."""
-    changes = [word for override in overrides for word in ("--set", override)]
     subprocess.run(
-        [sys.executable, "-m", "mathreason", "train", str(job), "--results", str(folder), *changes],
+        [sys.executable, "-m", "mathreason", "train", str(job), "--results", str(folder)],
         check=True,
         stdout=sys.stderr,
     )
-    run = next(folder.glob("training-vs-trl-*"))
+    return result_of(folder)
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    """What the one run in a results folder took."""
+    [run] = folder.glob("training-vs-trl-*")
     train = json.loads((run / "train.json").read_text(encoding="utf-8"))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return {
@@ -170,10 +177,11 @@ def trl_python(cache: Path) -> Path:
 
 def train_there(python: Path, mode: str, asked: dict[str, Any]) -> dict[str, Any]:
     """What TRL took in one mode."""
+    line = json.dumps({**asked, "mode": mode})
     done = subprocess.run(
-        [str(python), str(SIDE), json.dumps({**asked, "mode": mode})], stdout=subprocess.PIPE, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        [str(python), str(SIDE), line], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.splitlines()[-1]
+    found: dict[str, Any] = json.loads(done.removeprefix(FOUND))
     return found
 
 

@@ -1,17 +1,22 @@
 """TRL's side of training_vs_trl.py, run in an environment that holds TRL and not this package.
 
 python trl_side.py '{"model": DIR, "examples": FILE, "mode": "packing", "steps": 3, ...}'
+python trl_side.py -                       # the same from each line of the input, in one process
 
 On the CPU unless "device" is "cuda". "quantization": "nf4" loads 4-bit weights, "micro_batch" packed blocks
-are trained together (1 where it is not given), "attention" is the model's implementation.
+are trained together (1 where it is not given), "attention" is the model's implementation, "liger" exchanges
+layers for Liger's kernels.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import resource
 import sys
 import time
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +82,21 @@ def load(asked: dict[str, Any]) -> Any:
     return AutoModelForCausalLM.from_pretrained(asked["model"], dtype=dtype, **options)
 
 
-def main() -> None:
-    asked = json.loads(sys.argv[1])
+def row_of(ids: list[int], prompt: int) -> dict[str, Any]:
+    """An example as TRL takes it when it is tokenized already."""
+    return {"input_ids": ids, "completion_mask": [0] * prompt + [1] * (len(ids) - prompt)}
+
+
+def train(
+    asked: dict[str, Any],
+    row: Callable[[list[int], int], dict[str, Any]],
+    adapted: Callable[[dict[str, Any]], Any] | None,
+) -> dict[str, Any]:
+    """Train; on a model that `adapted` gives its adapter, else on one that TRL does."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     examples = json.loads(Path(asked["examples"]).read_text(encoding="utf-8"))
-    rows = [
-        {
-            "input_ids": ids,
-            "completion_mask": [0] * prompt + [1] * (len(ids) - prompt),
-        }
-        for ids, prompt in examples
-    ]
+    rows = [row(ids, prompt) for ids, prompt in examples]
     arguments = SFTConfig(
         output_dir=asked["output"],
         max_steps=asked["steps"],
@@ -100,15 +110,16 @@ def main() -> None:
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
+        use_liger_kernel=bool(asked.get("liger")),
         **batching(asked["mode"], rows, asked["max_length"], asked.get("micro_batch", 1)),
     )
     clock = Clock()
     trainer = SFTTrainer(
-        model=load(asked),
+        model=load(asked) if adapted is None else adapted(asked),
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=AutoTokenizer.from_pretrained(asked["model"]),
-        peft_config=LoraConfig(task_type="CAUSAL_LM", **asked["lora"]),
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **asked["lora"]) if adapted is None else None,
         callbacks=[clock],
     )
     trainer.train()
@@ -120,7 +131,26 @@ def main() -> None:
     if torch.cuda.is_available():
         found["gpu_allocated"] = torch.cuda.max_memory_allocated()
         found["gpu_reserved"] = torch.cuda.max_memory_reserved()
-    sys.stdout.write(json.dumps(found) + "\n")
+    return found
+
+
+def main(
+    row: Callable[[list[int], int], dict[str, Any]] = row_of,
+    adapted: Callable[[dict[str, Any]], Any] | None = None,
+) -> None:
+    """Answer the argument, or each line of the input."""
+    for line in sys.stdin if sys.argv[1] == "-" else [sys.argv[1]]:
+        try:
+            found = train(json.loads(line), row, adapted)
+        except Exception as error:
+            if sys.argv[1] != "-":
+                raise
+            traceback.print_exc()
+            found = {"failed": f"{type(error).__name__}: {error}"[:500]}
+        gc.collect()
+        torch.cuda.empty_cache()  # the other sides share the GPU
+        sys.stdout.write(f"found: {json.dumps(found)}\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from support import ROOT
 @pytest.mark.slow
 def test_gpu_measurement_can_be_tried_on_a_cpu(real_data: Path, tmp_path: Path) -> None:
     output = tmp_path / "gpu.json"
-    asked = ("--shapes", "tinyllama", "--layers", "1", "--lengths", "256", "--no-trl")
-    size = ("--examples", "2", "--steps", "2")
+    asked = ("--settings", "tinyllama:lora:256,tinyllama:nf4:256", "--layers", "1", "--sides", "")
+    size = ("--examples", "2", "--steps", "2", "--tokens", "256", "--dtype", "float32")
     done = subprocess.run(
         [sys.executable, "benchmarks/gpu.py", "--data-dir", real_data, *asked, *size, "--output", output],
         cwd=ROOT,
@@ -37,3 +37,21 @@ def test_gpu_measurement_can_be_tried_on_a_cpu(real_data: Path, tmp_path: Path) 
     # Four bits change the loss a little; weights that were not quantized would leave it as it is.
     first = [side["losses"][0] for side in sides.values()]
     assert 0 < abs(first[0] - first[1]) < 0.1
+
+
+@pytest.mark.slow
+def test_plan_agrees_with_what_a_gpu_was_measured_to_take(real_data: Path, tmp_path: Path) -> None:
+    output = tmp_path / "plan.json"
+    figures = ROOT / "benchmarks" / "results" / "gpu.json"
+    asked = ("--gpu", figures, "--data-dir", real_data, "--output", output)
+    done = subprocess.run(
+        [sys.executable, "benchmarks/memory_plan.py", *asked],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(output.read_text(encoding="utf-8"))
+    assert {row["shape"] for row in rows} == {"tinyllama", "mistral"}
+    assert all(abs(row["error"]) < 0.1 for row in rows)
