@@ -210,6 +210,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         loader: DataLoader[Any] = super().get_train_dataloader()
         if self.args.world_size > 1:
             fill_up(loader, self.args.per_device_train_batch_size, self.args.world_size)
+        loader.device = None  # accelerate would move batches, which stay where they are (`_prepare_inputs`)
         return loader
 
     def get_batch_samples(
