@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 if "PYTEST_XDIST_WORKER" in os.environ:  # the processes share the cores
     os.environ["OMP_NUM_THREADS"] = "1"
-if (
-    shutil.which("nvidia-smi") is None
-):  # Triton's kernels run without a GPU, if it knows before it is imported
+# Triton's kernels run without a GPU, if it knows before it is imported.
+if shutil.which("nvidia-smi") is None:
     os.environ["TRITON_INTERPRET"] = "1"
+# As in a shell's background, where interrupts are ignored; the programs would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("MATHREASON_RESULTS", "MATHREASON_DATA_DIR"):
     os.environ.pop(name, None)
 

@@ -357,7 +357,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
     def _commit(self, written: Path, unlogged: list[float]) -> None:
         state = {
             "micro_batch": self.recovery.micro_batch,
-            "unlogged_loss": sum(unlogged) / len(unlogged),
+            "unlogged_loss": unlogged,
             "unlogged_supervised_tokens": self._unlogged_tokens,
             "last_logged": self._globalstep_last_logged,
             "trend": self.trend.state(),
@@ -377,7 +377,7 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         self.recovery.restore(state["micro_batch"])
         self.trend.restore(state["trend"])
         self._unlogged_tokens = state.get("unlogged_supervised_tokens", 0)
-        self.watch.unlogged = (state["unlogged_loss"], state["last_logged"])
+        self.watch.unlogged = (_of_this_rank(state["unlogged_loss"]), state["last_logged"])
 
     def _require_same_ranks(self, checkpoint: Path, state: dict[str, Any]) -> None:
         """Raise InputError where other ranks than these cannot go on; say what is lost where they can.
@@ -418,3 +418,13 @@ class MathTrainer(Trainer):  # type: ignore[misc]
         if request is not None:
             request.margin = ending
         return self.stop_code != 0
+
+
+def _of_this_rank(losses: list[float] | float) -> float:
+    """A rank's own running loss, so that sums round as in an undisturbed run; of other ranks the mean.
+
+    Checkpoints of earlier versions hold the mean alone.
+    """
+    if isinstance(losses, float):
+        return losses
+    return losses[ranks.rank()] if len(losses) == ranks.world_size() else sum(losses) / len(losses)
