@@ -22,8 +22,10 @@ LEVELS = 1 << 16
 """Dropout's probability is rounded to a multiple of 1/65536."""
 ROWS, COLUMNS = 64, 128
 """Of a large operand in one tile."""
-PROGRAMS = 528
-"""Blocks that keep a large GPU busy (four to each of an H100's 132 multiprocessors)."""
+MULTIPROCESSORS = 132
+"""Of a large GPU, an H100."""
+PROGRAMS = 4 * MULTIPROCESSORS
+"""Blocks that keep it busy."""
 ATTENTION_TILE = 128
 """Tokens by which FlashAttention 2 fills up each sequence in its sums."""
 
@@ -119,8 +121,11 @@ class Shapes:
         slope: Tensor, q: Tensor, k: Tensor, v: Tensor, mixed: Tensor, kept: Any, row: Row, scale: float
     ) -> Sequence[Tensor]:
         del slope, mixed, kept, scale
-        filled_up = len(q) + ATTENTION_TILE * (len(row.starts) - 1)
-        sums = q.new_empty(filled_up, *q.shape[1:], dtype=torch.float32)
+        sequences = len(row.starts) - 1
+        filled_up = len(q) + ATTENTION_TILE * sequences
+        # For a fixed order of adding up, blocks that share a head of a sequence have sums of their own.
+        parts = -(-MULTIPROCESSORS // (sequences * q.shape[1]))
+        sums = q.new_empty(parts, filled_up, *q.shape[1:], dtype=torch.float32)
         # Keys' and values' gradients for each head of the queries, before those of a group are added up.
         spread = [torch.empty_like(q) for _ in range(2)] if k.shape[1] != q.shape[1] else []
         del sums, spread
