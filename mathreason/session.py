@@ -180,7 +180,7 @@ def set_up(target: Target) -> None:
 
 def _note_pending(target: Target) -> None:
     if not target.run.run.is_file():
-        begun = {"process": None, "slurm_job": None, "starts": 0}
+        begun = {"process": None, "slurm_job": None, "slurm_cluster": None, "starts": 0}
         state = {**_started(target.job, {}), "status": "pending", **begun}
         write_json(target.run.run, state)
 
@@ -231,6 +231,7 @@ def _started(job: JobConfig, previous: dict[str, Any]) -> dict[str, Any]:
             "born": _born(os.getpid()),
         },
         "slurm_job": _slurm_job(),
+        "slurm_cluster": os.environ.get("SLURM_CLUSTER_NAME"),
         "stages": previous.get("stages", {}),
     }
 

@@ -7,6 +7,7 @@ for entry in queue(["4711"]): print(entry.state, entry.reason)
 from __future__ import annotations
 
 import getpass
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -60,7 +61,10 @@ def _absent(program: str) -> str:
 
 def sbatch(arguments: Sequence[str]) -> str:
     """Submit a script; the job's number. InputError with Slurm's own words when it is refused."""
-    done = _call(["sbatch", "--parsable", *arguments])
+    done = _call(
+        ["sbatch", "--parsable", *arguments],
+        "it may have queued the job all the same; look at `squeue --me` before you submit again",
+    )
     if done.returncode:
         said = " ".join(done.stderr.replace("sbatch: error:", "").split())
         raise InputError(f"Slurm refused the job: {said}")
@@ -84,6 +88,16 @@ def _squeue(which: str) -> list[Entry]:
     return [Entry(*line.split("|", 3)) for line in done.stdout.splitlines() if line]
 
 
+def cluster() -> str | None:
+    """Name of the cluster that these programs speak to; None where Slurm is not here or does not answer."""
+    try:
+        done = _call(["scontrol", "show", "config"])
+    except MathreasonError:
+        return None
+    found = re.search(r"^ClusterName\s*=\s*(\S+)", done.stdout, re.MULTILINE)
+    return found[1] if found else None
+
+
 def hosts() -> set[str]:
     """Names of the cluster's nodes; none where Slurm is not here or does not answer."""
     try:
@@ -100,10 +114,12 @@ def cancel(jobs: Sequence[str]) -> None:
         raise MathreasonError(f"scancel failed: {' '.join(done.stderr.split())}")
 
 
-def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _call(command: list[str], unanswered: str = "") -> subprocess.CompletedProcess[str]:
+    """`unanswered`: what to say beside when the command does not end."""
     try:
         return subprocess.run(command, text=True, capture_output=True, timeout=PATIENCE_SECONDS, check=False)
     except FileNotFoundError as error:
         raise InputError(_absent(command[0])) from error
     except subprocess.TimeoutExpired as error:
-        raise MathreasonError(f"{command[0]} did not answer within {PATIENCE_SECONDS:.0f} s") from error
+        said = f"{command[0]} did not answer within {PATIENCE_SECONDS:.0f} s"
+        raise MathreasonError(f"{said}; {unanswered}" if unanswered else said) from error

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mathreason.cluster import slurm
 from mathreason.cluster.submit import SUBMISSION
@@ -88,12 +88,25 @@ def _sweeps_in(root: Path) -> list[RunDir]:
     return [RunDir(path) for path in found if not (path / "job.yaml").is_file()]
 
 
+class _Submitted(NamedTuple):
+    """A job that was given to Slurm: of which stage, its number, and on which cluster if that is known."""
+
+    stage: str
+    number: str
+    cluster: str | None
+
+
 class _Queue:
-    """Slurm's view of all jobs that runs were submitted as, asked for once; empty without Slurm."""
+    """Slurm's view of all jobs that runs were submitted as, asked for once; empty without Slurm.
+
+    Clusters that share a file system number their jobs each for itself: of another's nothing is known here.
+    """
 
     def __init__(self, runs: Sequence[RunDir]) -> None:
         self._of_run = {run.path: _jobs_of(run) for run in runs}
-        ids = sorted({number for jobs in self._of_run.values() for _, number in jobs})
+        jobs = [job for jobs in self._of_run.values() for job in jobs]
+        self.cluster = slurm.cluster() if any(job.cluster for job in jobs) else None
+        ids = sorted({job.number for job in jobs if not self._is_elsewhere(job)})
         self.note = ""
         self.entries: dict[str, list[slurm.Entry]] = {}
         try:
@@ -104,13 +117,20 @@ class _Queue:
 
     def jobs(self, run: RunDir) -> list[JobView]:
         found = []
-        for stage, number in self._of_run[run.path]:
+        for job in self._of_run[run.path]:
+            stage, number, cluster = job
+            if self._is_elsewhere(job):
+                found.append(JobView(stage, number, UNKNOWN, f"on cluster {cluster}"))
+                continue
             array, _, task = number.partition("_")
             mine = [each for each in self.entries.get(array, []) if not task or each.task == number]
             if not mine:
                 found.append(JobView(stage, number, UNKNOWN if self.note else FORGOTTEN, self.note))
             found += [JobView(stage, entry.task, entry.state, entry.reason) for entry in mine]
         return found
+
+    def _is_elsewhere(self, job: _Submitted) -> bool:
+        return bool(job.cluster and self.cluster and job.cluster != self.cluster)
 
 
 def view_of(run: RunDir, queue: _Queue) -> View:
@@ -209,23 +229,24 @@ def _alive(jobs: list[JobView]) -> list[JobView]:
     return [job for job in jobs if job.state not in slurm.OVER and job.state not in (FORGOTTEN, UNKNOWN)]
 
 
-def _jobs_of(run: RunDir) -> list[tuple[str, str]]:
-    """(stage, number) of the jobs that the run was submitted as, and of that which works or worked on it.
+def _jobs_of(run: RunDir) -> list[_Submitted]:
+    """The jobs that the run was submitted as, and that which works or worked on it.
 
     That one is another where a batch script was given to sbatch by hand.
     """
-    found: list[tuple[str, str]] = []
+    found: list[_Submitted] = []
     with suppress(InputError, *OTHER_SHAPE):
         if (run.path / "slurm" / SUBMISSION).is_file():
-            jobs = read_json(run.path / "slurm" / SUBMISSION)["jobs"]
-            found = [(str(job["stage"]), str(job["id"])) for job in jobs]
-    known = {number for _, number in found}
+            document = read_json(run.path / "slurm" / SUBMISSION)
+            cluster = document.get("cluster")
+            found = [_Submitted(str(job["stage"]), str(job["id"]), cluster) for job in document["jobs"]]
+    known = {job.number for job in found}
     for path in (run.run, *run.shard_states()):
         with suppress(InputError, *OTHER_SHAPE):
             state = read_json(path)
             number = str(state.get("slurm_job") or "")
             if state.get("status") != "done" and number and not {number, number.partition("_")[0]} & known:
-                found.append(("job", number))
+                found.append(_Submitted("job", number, state.get("slurm_cluster")))
                 known.add(number)
     return found
 

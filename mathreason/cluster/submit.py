@@ -97,6 +97,7 @@ def submit(jobs: Sequence[Job], folder: Path) -> dict[str, Any]:
     for job in jobs:
         write_text(job.path, job.text)
     ids: dict[str, str] = {}
+    cluster = slurm.cluster()
     submitted: list[dict[str, Any]] = []
     try:
         for job in jobs:
@@ -104,7 +105,7 @@ def submit(jobs: Sequence[Job], folder: Path) -> dict[str, Any]:
             ids[job.step.name] = slurm.sbatch(arguments)
             submitted.append(_entry(job, ids))
             # After each one: should this process be killed, what is queued is known.
-            document = {"submitted_at": now(), "jobs": submitted}
+            document = {"submitted_at": now(), "cluster": cluster, "jobs": submitted}
             write_json(folder / SUBMISSION, document)
     except (MathreasonError, KeyboardInterrupt):
         if ids:
@@ -126,11 +127,14 @@ def _entry(job: Job, ids: Mapping[str, str]) -> dict[str, Any]:
 
 
 def refuse_second(folder: Path) -> None:
-    """Raise InputError while jobs of the last submission wait or run."""
+    """Raise InputError while jobs of the last submission wait or run, unless another cluster has them."""
     path = folder / SUBMISSION
     if not path.is_file():
         return
-    ids = [str(job["id"]) for job in read_json(path)["jobs"]]
+    document = read_json(path)
+    if document.get("cluster") not in (None, slurm.cluster()):
+        return
+    ids = [str(job["id"]) for job in document["jobs"]]
     alive = sorted({entry.job for entry in slurm.queue(ids) if not entry.is_over})
     if alive:
         raise InputError(

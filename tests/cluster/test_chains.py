@@ -18,7 +18,7 @@ from mathreason.cluster import slurm
 from mathreason.cluster.chains import Request, chain_of, prepare
 from mathreason.cluster.scripts import Resources
 from mathreason.cluster.submit import described, helper_file
-from mathreason.errors import InputError
+from mathreason.errors import InputError, MathreasonError
 from mathreason.results import write_json
 from mathreason.sweep import load_sweep
 
@@ -136,6 +136,16 @@ def test_half_a_chain_is_taken_back(ending: str, code: int, checkout: Path, sbat
     done = run_program(*asked, environment={**sbatch, ending: "90003"})
     assert done.returncode == code, done.stderr
     assert (checkout / "record.cancelled").read_text() == "90001 90002\n"
+
+
+def test_sbatch_that_does_not_answer_may_have_queued_the_job(
+    checkout: Path, sbatch: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (checkout / "programs" / "sbatch").write_text("#!/bin/bash\nexec sleep 60\n")
+    monkeypatch.setenv("PATH", sbatch["PATH"])
+    monkeypatch.setattr(slurm, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(MathreasonError, match="look at `squeue --me` before you submit again"):
+        slurm.sbatch(["script.sh"])
 
 
 def test_an_option_that_slurm_would_read_as_another_is_refused(checkout: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from processes import cleared, ended, run_in, start, state, steps_logged, wait_until
 from support import run_program, small_job
 
+from mathreason.cluster import slurm
 from mathreason.cluster.slurm import Entry
 from mathreason.cluster.status import _Queue, view, view_of, views
 from mathreason.jobfile import dump_job, load_job
@@ -212,6 +213,30 @@ def test_slurm_is_asked_about_a_script_given_to_sbatch_by_hand(
         write_json(run.run, {"status": "done", "process": None})
         wanted = "done" if wanted == said == "stopped" else wanted
     assert view_of(run, queue).status == wanted
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_jobs_of_a_cluster_that_shares_the_folder_are_not_taken_for_those_of_this_one(
+    by_hand: bool, tmp_path: Path, write_job: WriteJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(slurm, "cluster", lambda: "here")
+    monkeypatch.setattr(slurm, "queue", lambda numbers: asked.extend(numbers) or [])
+    found = {}
+    for cluster in ("here", "there"):
+        run = RunDir(tmp_path / cluster)
+        run.path.mkdir()
+        run.job.write_text(dump_job(load_job(write_job(small_job()))))
+        process = {"host": "another", "pid": 1, "born": "0"}
+        words = {"slurm_job": "7", "slurm_cluster": cluster} if by_hand else {}
+        write_json(run.run, {"status": "running", "process": process, **words})
+        if not by_hand:
+            jobs = [{"stage": "train", "id": "7"}]
+            write_json(run.path / "slurm" / "submission.json", {"cluster": cluster, "jobs": jobs})
+        found[cluster] = view(run)
+    assert asked == ["7"]
+    assert (found["here"].status, found["there"].status) == ("stopped", "running")
+    assert (found["there"].jobs[0].state, found["there"].jobs[0].reason) == ("UNKNOWN", "on cluster there")
 
 
 def test_process_in_a_batch_job_says_which_task_it_is(

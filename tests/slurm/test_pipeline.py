@@ -35,6 +35,7 @@ def test_pipeline_goes_from_job_to_report(cluster: Cluster, place: Path) -> None
     job = small_job()
     job["evaluation"]["max_new_tokens"] = 48
     run, ids = submitted(cluster, place, job)
+    assert read_json(run.path / "slurm" / "submission.json")["cluster"] == "tests"
     assert cluster.ended(ids["report"])["JobState"] == "COMPLETED"
     train, base = cluster.ended(ids["train"]), cluster.ended(ids["base"])
     tuned = cluster.tasks(ids["tuned"])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from processes import steps_logged
+from processes import state, steps_logged
 from slurm_cluster import Cluster, until
 from support import small_job
 
@@ -61,6 +61,7 @@ def test_status_knows_a_script_given_to_sbatch_by_hand(cluster: Cluster, place: 
         number,
         "RUNNING",
     )
+    assert state(place / "results")["slurm_cluster"] == "tests"
     cluster.preempt(number)
     until(lambda: cluster.facts(number)["JobState"] == "PENDING", "the requeue")
     [waiting] = status(cluster, place)
