@@ -8,7 +8,8 @@
 # Set by the user in the environment (sbatch passes it on):
 #   RUNTIME       native (default), docker, apptainer or pyxis;  IMAGE: the container image
 #   MAX_RESTARTS  how often the job may requeue itself, 10
-#   STAGE=1       copy the data folder and the model cache to the node's own disk first
+#   STAGE         1: copy what the job reads of data and model cache to the node's own disk first, 0: do not; 1 where
+#                 SLURM_TMPDIR or MATHREASON_LOCAL_DISK says that there is such a disk
 #   MATHREASON_RESULTS, MATHREASON_DATA_DIR, HF_HOME
 #
 # Before the time is up or the job is preempted Slurm signals this shell alone (--signal=B:USR1@300, SIGTERM). It then
@@ -25,11 +26,15 @@ export MATHREASON_RESULTS
 [[ -n ${MATHREASON_DATA_DIR:-} || ! -d data ]] || MATHREASON_DATA_DIR=$PWD/data
 [[ -z ${MATHREASON_DATA_DIR:-} || $MATHREASON_DATA_DIR == /* ]] || MATHREASON_DATA_DIR=$PWD/$MATHREASON_DATA_DIR
 [[ -z ${MATHREASON_DATA_DIR:-} ]] || export MATHREASON_DATA_DIR
+data=${MATHREASON_DATA_DIR:-}
 # Compute nodes are taken to be offline; `mathreason data prefetch JOB` on the login node fetches what is needed.
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE:-1}
 export HF_DATASETS_OFFLINE=${HF_DATASETS_OFFLINE:-$HF_HUB_OFFLINE}
 export TOKENIZERS_PARALLELISM=false
 export HF_HOME=${HF_HOME:-${XDG_CACHE_HOME:-${HOME:-$PWD}/.cache}/huggingface}
+[[ $HF_HOME == /* ]] || HF_HOME=$PWD/$HF_HOME
+[[ -z ${HF_HUB_CACHE:-} || $HF_HUB_CACHE == /* ]] || HF_HUB_CACHE=$PWD/$HF_HUB_CACHE
+models=${HF_HUB_CACHE:-$HF_HOME/hub}
 # srun no longer takes this over from sbatch by itself (Slurm 22.05).
 [[ -z ${SLURM_CPUS_PER_TASK:-} ]] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 # Of `sbatch --export=NONE`, which many sites ask for: srun would leave out what is exported here as well.
@@ -60,43 +65,70 @@ refuse() {
 
 # A folder of the job's own on the node's disk, for compiled kernels and temporary files; gone at the end.
 open_scratch() {
+  : "${STAGE:=${SLURM_TMPDIR:+1}}" "${STAGE:=${MATHREASON_LOCAL_DISK:+1}}"
+  export STAGE # decided here for all nodes, which are given MATHREASON_LOCAL_DISK in any case
   export MATHREASON_LOCAL_DISK=${SLURM_TMPDIR:-${MATHREASON_LOCAL_DISK:-${TMPDIR:-/tmp}}}
   trap close_scratch EXIT
   scratch=$(mktemp -d "$MATHREASON_LOCAL_DISK/mathreason-$task.XXXXXX")
   export TMPDIR=$scratch
   # Caches that jobs share have been seen to be read while another job writes them.
   export TRITON_CACHE_DIR=$scratch/triton TORCHINDUCTOR_CACHE_DIR=$scratch/inductor
-  [[ ${STAGE:-0} != 1 ]] || stage
 }
 
-# Whether this shell only starts others, each on its own node with a disk of its own.
-only_starts() { [[ ${SLURM_JOB_NUM_NODES:-1} != 1 && ${BASH_SOURCE[0]} != "$0" ]]; }
-
-# Copy what is read often to this node's disk, where there is room for it. On several nodes each does so itself.
+# Put what COMMAND reads of data and model cache on this node's disk.
 stage() {
-  if only_starts; then
-    [[ $RUNTIME != pyxis ]] || say "STAGE=1 is not for Pyxis on several nodes: nothing is copied"
+  local words
+  [[ $STAGE == 1 ]] || return 0
+  if [[ $RUNTIME == pyxis && ${SLURM_JOB_NUM_NODES:-1} != 1 ]]; then
+    say "STAGE=1 is not for Pyxis on several nodes: nothing is copied"
     return
   fi
-  staged MATHREASON_DATA_DIR "${MATHREASON_DATA_DIR:-}"
-  staged HF_HUB_CACHE "${HF_HUB_CACHE:-$HF_HOME/hub}"
+  words=$(words_of "$@")
+  staged MATHREASON_DATA_DIR "$data"
+  staged HF_HUB_CACHE "$models"
 }
 
-# Set VARIABLE to a copy of FOLDER; leave it as it is where that cannot be had.
+# Arguments, and what stands in the jobs among them.
+words_of() {
+  local word
+  for word; do
+    printf '%s\n' "$word"
+    [[ ! -d $word ]] || word+=/job.yaml
+    [[ ! -f $word ]] || head -c 1000000 -- "$word" | tr -d '\0' || true
+  done
+}
+
+# Set VARIABLE to a folder with copies of those entries of FOLDER that `words` names, and with links to the others;
+# leave it as it is where that cannot be had.
 staged() {
-  local size free copy=$scratch/$1
-  [[ -n $2 && -d $2 ]] || return 0
-  if ! size=$(du -sk "$2/." | cut -f1) || ! free=$(df -k --output=avail "$scratch" | tail -n1); then
+  local entry name size free found=() copy=$scratch/$1
+  [[ -n $2 && -d $2 && ! -e $copy ]] || return 0
+  for entry in "$2"/*; do
+    [[ -e $entry ]] || continue
+    name=${entry##*/}
+    name=${name#models--} # of the Hub's a/b the cache has models--a--b
+    [[ $words != *"${name//--//}"* ]] || found+=("$entry")
+  done
+  ((${#found[@]})) || return 0
+  if ! size=$(du -Dskc -- "${found[@]}" | tail -n1 | cut -f1) || ! free=$(df -k --output=avail "$scratch" | tail -n1); then
     say "not copied to $scratch: $2 cannot be read whole"
   elif ((size + 1048576 > free)); then
-    say "not copied to $scratch: $2 needs $((size / 1024)) MiB, $((free / 1024)) MiB are free"
-  elif mkdir "$copy" && cp -a --no-preserve=mode "$2/." "$copy"; then
-    say "copied $2 to $scratch ($((size / 1024)) MiB)"
+    say "not copied to $scratch: of $2 the job needs $((size / 1024)) MiB, $((free / 1024)) MiB are free"
+  elif mkdir "$copy" && cp -aH -- "${found[@]}" "$copy" && chmod -R u+w "$copy" && link_others "$2" "$copy"; then
+    say "copied what the job reads of $2 to $scratch ($((size / 1024)) MiB)"
     export "$1=$copy"
   else
     say "not copied to $scratch: $2; it is read where it is"
     rm -rf -- "$copy" || true
   fi
+}
+
+# Link what FOLDER has and COPY lacks.
+link_others() {
+  local entry
+  for entry in "$1"/*; do
+    [[ -e $2/${entry##*/} ]] || ln -s -- "$entry" "$2" || return
+  done
 }
 
 # Leave nothing behind on this node; a container outlives the client that started it. What fails here must not fail
@@ -114,7 +146,7 @@ close_scratch() {
 # UNFIT: a pattern of what ends the option that mounts one.
 visible_folders() {
   local folder unfit=$1 found=()
-  for folder in "$PWD" "$MATHREASON_RESULTS" "${MATHREASON_DATA_DIR:-}" "$HF_HOME" "${HF_HUB_CACHE:-}" "$scratch"; do
+  for folder in "$PWD" "$MATHREASON_RESULTS" "$data" "$HF_HOME" "$models" "$scratch"; do
     [[ -n $folder && -d $folder ]] || continue
     [[ $folder != *$unfit* ]] || refuse "RUNTIME=$RUNTIME cannot mount $(printf %q "$folder"), for a character in its name"
     found+=("$folder")
@@ -131,6 +163,7 @@ passed_on() {
 # Put the command that runs PROGRAM ARG... in the chosen runtime into the array `command`.
 in_runtime() {
   local folder group name gpus
+  stage "$@"
   case $RUNTIME in
     native)
       command=("$@")
@@ -299,7 +332,8 @@ mkdir -p -- "$jobs" || refuse "the folder $jobs cannot be made"
 [[ ! -O $jobs ]] || chmod --reference="$MATHREASON_RESULTS" -- "$jobs" || true
 [[ -w $jobs ]] || refuse "$jobs cannot be written, so that this job could not be asked to save and stop; its owner mends it"
 if [[ ${BASH_SOURCE[0]} != "$0" ]]; then
-  export MATHREASON_STOP_FILE=$jobs/$task
+  # Clusters that share the file system number their jobs each for itself.
+  export MATHREASON_STOP_FILE=$jobs/${SLURM_CLUSTER_NAME:+$SLURM_CLUSTER_NAME-}$task
   stop_file=$MATHREASON_STOP_FILE
   rm -f -- "$stop_file"
   asked=""

@@ -75,6 +75,7 @@ def executed(script: Path, cwd: Path, fakes: Path, **variables: str) -> subproce
         "RECORD": str(fakes / "record"),
         "TMPDIR": str(fakes),
         "SLURM_JOB_ID": "4711",
+        "SLURM_CLUSTER_NAME": "hpc",
         "SLURM_JOB_NUM_NODES": "1",
         "SLURM_GPUS_ON_NODE": "1",
         "SLURM_SUBMIT_DIR": str(ROOT),
@@ -210,80 +211,112 @@ def test_command_lines_are_these(
 
 
 READER = """#!/bin/bash
-cat "$MATHREASON_DATA_DIR/gsm8k/train.jsonl" "$HF_HUB_CACHE/models--a--b/file"
-dirname "$MATHREASON_DATA_DIR"
-dirname "$HF_HUB_CACHE"
+cat "$MATHREASON_DATA_DIR/gsm8k/train.jsonl" "$MATHREASON_DATA_DIR/other/train.jsonl"
+cat "$HF_HUB_CACHE/models--a--b/file" "$HF_HUB_CACHE/models--a--large/file"
+for path in "$MATHREASON_DATA_DIR"/* "$HF_HUB_CACHE"/*; do
+  echo "$(dirname "$(dirname "$path")") $(basename "$path") $([[ -L $path ]] && echo linked || echo copied)"
+done
 """
 STARTER = """#!/bin/bash
 while [[ $1 != bash ]]; do shift; done
 exec "$@"
 """
+FOLDERS = ("far/gsm8k", "far/other", "models/models--a--b", "models/models--a--large")
 
 
-@pytest.mark.parametrize("layout", ["one", "nodes"])
-def test_data_and_models_are_staged_on_the_disk_of_the_node_that_reads_them(
-    layout: str, tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for folder, name in (("far/gsm8k", "train.jsonl"), ("models/models--a--b", "file")):
+def staging(tmp_path: Path, fakes: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """A script that trains on gsm8k with a/b, where there is more of both; the program says what it finds."""
+    for folder in FOLDERS:
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / name).write_text(f"{name}\n", encoding="utf-8")
+        file = tmp_path / folder / ("file" if folder.startswith("models") else "train.jsonl")
+        file.write_text(f"{folder}\n", encoding="utf-8")
     (tmp_path / "data").symlink_to(tmp_path / "far")
     for program, text in (("mathreason", READER), ("torchrun", READER), ("srun", STARTER)):
         (fakes / program).write_text(text)
-    job = tmp_path / "job.yaml"
-    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
-    script = written(job, results=tmp_path / "results")
+    (tmp_path / "my run").mkdir()
+    (tmp_path / "my run" / "job.yaml").write_text("data: {mixture: [{source: gsm8k}]}\n")
+    script = tmp_path / "script.sh"
+    script.write_text(f"source {ROOT}/slurm/common.sh\ntrain 'my run' --set model.name=a/b\n")
+    return executed(script, tmp_path, fakes, HF_HUB_CACHE="models", **variables)
+
+
+@pytest.mark.parametrize("layout", ["one", "nodes"])
+@pytest.mark.parametrize("disk", ["STAGE", "SLURM_TMPDIR", "MATHREASON_LOCAL_DISK"])
+def test_what_a_job_reads_is_staged_on_the_disk_of_the_node_that_reads_it(
+    disk: str, layout: str, tmp_path: Path, fakes: Path
+) -> None:
+    variables = {disk: "1" if disk == "STAGE" else str(fakes)}
     # A path of the head's alone would not be found on the others: there is no such folder here afterwards.
-    done = executed(
-        script, tmp_path, fakes, STAGE="1", HF_HUB_CACHE=str(tmp_path / "models"), **LAYOUTS[layout]
-    )
+    done = staging(tmp_path, fakes, **variables, **LAYOUTS[layout])
     assert done.returncode == 0, done.stderr
-    first, second, *places = done.stdout.splitlines()
-    assert (first, second) == ("train.jsonl", "file")
+    lines = done.stdout.splitlines()
+    assert lines[:4] == list(FOLDERS)
+    places = {line.split()[0] for line in lines[4:]}
+    assert [line.split()[1:] for line in lines[4:]] == [
+        ["gsm8k", "copied"],
+        ["other", "linked"],
+        ["models--a--b", "copied"],
+        ["models--a--large", "linked"],
+    ]
     assert all(place.startswith(f"{fakes}/mathreason-4711.") for place in places)
     assert done.stderr.count(": copied ") == 2  # by the node that runs the program, not by its starter too
     assert not any(Path(place).exists() for place in places)
 
 
-def test_staging_that_fails_leaves_the_folders_as_they_are(
-    tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "variables", [{}, {"SLURM_TMPDIR": "/tmp", "STAGE": "0"}], ids=["no disk", "refused"]
+)
+def test_nothing_is_staged_without_a_disk_or_when_it_is_not_wanted(
+    variables: dict[str, str], tmp_path: Path, fakes: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data" / "gsm8k").mkdir(parents=True)
-    (tmp_path / "data" / "gsm8k" / "train.jsonl").write_text("row\n", encoding="utf-8")
-    (fakes / "mathreason").write_text('#!/bin/bash\necho "$MATHREASON_DATA_DIR"; ls "$TMPDIR"\n')
-    (fakes / "cp").write_text("#!/bin/bash\necho 'No space left on device' >&2; exit 1\n")
-    (fakes / "cp").chmod(0o755)
-    job = tmp_path / "job.yaml"
-    job.write_text(yaml.safe_dump(small_job()), encoding="utf-8")
-    done = executed(written(job, results=tmp_path / "results"), tmp_path, fakes, STAGE="1")
+    done = staging(tmp_path, fakes, **variables)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == [str(tmp_path / "data")]
-    assert "not copied to " in done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()[4:]} == {str(tmp_path)}
+    assert "copied" not in done.stderr
 
 
-def test_folder_that_cannot_be_read_whole_is_not_staged(
-    tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
-    program(fakes, "mathreason", 'echo "$MATHREASON_DATA_DIR"')
-    program(fakes, "du", "echo 'Permission denied' >&2; echo 5 .; exit 1")
-    done = executed(written(write_small_job(tmp_path), results=tmp_path / "r"), tmp_path, fakes, STAGE="1")
-    assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'data'}\n"), done.stderr
-    assert f"{tmp_path / 'data'} cannot be read whole" in done.stderr
+def test_folders_in_a_container_are_the_copies_and_what_they_link_to(tmp_path: Path, fakes: Path) -> None:
+    done = staging(tmp_path, fakes, STAGE="1", RUNTIME="docker")
+    assert done.returncode == 0, done.stderr
+    call = (fakes / "record").read_text(encoding="utf-8").split("\0")
+    mounted = {call[i + 1].partition(":")[0] for i, part in enumerate(call) if part == "--volume"}
+    assert {str(tmp_path / "data"), str(tmp_path / "models")} < mounted
+    assert any(folder.startswith(f"{fakes}/mathreason-4711.") for folder in mounted)
+    assert {"MATHREASON_DATA_DIR", "HF_HUB_CACHE"} < set(call)
+
+
+def test_staging_that_fails_leaves_the_folders_as_they_are(tmp_path: Path, fakes: Path) -> None:
+    program(fakes, "cp", "echo 'No space left on device' >&2; exit 1")
+    done = staging(tmp_path, fakes, STAGE="1")
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[0] for line in done.stdout.splitlines()[4:]} == {str(tmp_path)}
+    assert done.stderr.count("it is read where it is") == 2
+
+
+def test_folder_that_cannot_be_read_whole_or_has_no_room_is_not_staged(tmp_path: Path, fakes: Path) -> None:
+    for text, said in (
+        ("echo 'Permission denied' >&2; echo 5 .; exit 1", "cannot be read whole"),
+        ("printf '9000000000000\\ttotal'", "needs 8789062500 MiB, "),
+    ):
+        program(fakes, "du", text)
+        place = tmp_path / said.split()[0]
+        place.mkdir()
+        done = staging(place, fakes, STAGE="1")
+        assert done.returncode == 0, done.stderr
+        assert {line.split()[0] for line in done.stdout.splitlines()[4:]} == {str(place)}
+        assert done.stderr.count(said) == 2
 
 
 def test_staged_folder_without_the_right_to_write_is_removed_and_fails_no_job(
-    tmp_path: Path, fakes: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, fakes: Path
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "data" / "set").mkdir(parents=True)
-    (tmp_path / "data" / "set" / "train.jsonl").touch()
-    (tmp_path / "data" / "set").chmod(0o555)
-    program(fakes, "mathreason", 'stat --format=%a "$MATHREASON_DATA_DIR/set"')
-    script = written(write_small_job(tmp_path), results=tmp_path / "r")
+    folder = tmp_path / "data" / "gsm8k"
+    folder.mkdir(parents=True)
+    (folder / "train.jsonl").touch()
+    folder.chmod(0o555)
+    program(fakes, "mathreason", 'stat --format=%a "$MATHREASON_DATA_DIR/gsm8k"')
+    script = tmp_path / "script.sh"
+    script.write_text(f"source {ROOT}/slurm/common.sh\ncarry_out mathreason train gsm8k.yaml\n")
     done = executed(script, tmp_path, fakes, STAGE="1")
     assert (done.returncode, done.stdout) == (0, "755\n"), done.stderr
     program(

@@ -43,12 +43,13 @@ def test_names_for_a_shell_arrive_as_text_and_nothing_stays_on_the_node(
     for path in (folder, data, disk):
         path.mkdir()
     (folder / "slurm").symlink_to(place / "slurm")
-    (data / "large.txt").write_text("text " * 1000, encoding="utf-8")
+    (data / "embedded").mkdir()  # as in the job
+    (data / "embedded" / "large.txt").write_text("text " * 1000, encoding="utf-8")
     write(small_job(), folder / f"{odd}.yaml")
     arguments = (f"{odd}.yaml", "--results", f"to {odd}", "--set", "training.max_steps=1")
-    variables = {"MATHREASON_DATA_DIR": str(data), "MATHREASON_LOCAL_DISK": str(disk), "STAGE": "1"}
+    variables = {"MATHREASON_DATA_DIR": str(data), "MATHREASON_LOCAL_DISK": str(disk)}
     job = cluster.submit("slurm/train_mistral.sh", *arguments, cwd=folder, **variables)
-    until(lambda: any(disk.glob("*/MATHREASON_DATA_DIR/large.txt")), "the copy of the data")
+    until(lambda: any(disk.glob("*/MATHREASON_DATA_DIR/embedded/large.txt")), "the copy of the data")
     assert cluster.ended(job)["JobState"] == "COMPLETED"
     assert state(folder / f"to {odd}")["status"] == "done"
     assert not list(place.rglob("pwned"))
