@@ -2,18 +2,11 @@
 
 import pytest
 import torch
+from small_models import SHAPE
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from mathreason.training.attention import packed_attention
 
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 LENGTHS = [5, 1, 9, 4]
 
 

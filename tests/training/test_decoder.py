@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from small_models import SHAPE, adapted
 from torch import Tensor
 from transformers import (
     LlamaConfig,
@@ -24,15 +25,6 @@ from mathreason.training.attention import Row, packed_attention
 from mathreason.training.decoder import Adapters, Group, serves_layers, whole_layers
 from mathreason.training.kernel_plan import LEVELS, Noise, Shapes
 
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "tie_word_embeddings": False,
-}
 LENGTHS = [6, 4, 9]
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 KINDS = {
@@ -42,15 +34,15 @@ KINDS = {
 }
 
 
-def adapted(model: Any, targets: list[str] | None = None, dropout: float = 0.0) -> Any:
-    config = LoraConfig(r=4, lora_alpha=8, lora_dropout=dropout, target_modules=targets or ALL)
-    model = get_peft_model(model, config)
+def model_of(plain: Any, targets: list[str] | None = None, dropout: float = 0.0) -> Any:
+    """With norms and biases that are not those a new model has."""
+    model = adapted(plain, targets or ALL, lora_dropout=dropout)
     for name, parameter in model.named_parameters():
-        if "lora_B" in name or "bias" in name:
+        if "bias" in name:
             torch.nn.init.normal_(parameter, std=0.2)
         if "norm" in name:
             torch.nn.init.normal_(parameter, mean=1.0, std=0.2)
-    return model.train()
+    return model
 
 
 def logits(model: Any, ids: Tensor, **keywords: Any) -> Tensor:
@@ -73,7 +65,7 @@ def gradients(model: Any) -> dict[str, Tensor]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_and_gradients_are_the_models(kind: str, recomputed: bool) -> None:
     torch.manual_seed(4)
-    model = adapted(KINDS[kind]())
+    model = model_of(KINDS[kind]())
     assert serves_layers(model)
     ids = torch.randint(0, 60, (1, sum(LENGTHS)))
     weights = torch.randn(1, sum(LENGTHS), 60)
@@ -94,7 +86,7 @@ def test_logits_and_gradients_are_the_models(kind: str, recomputed: bool) -> Non
 
 def test_layers_without_an_adapter_in_some_places_are_served() -> None:
     torch.manual_seed(4)
-    model = adapted(KINDS["llama"](), ["q_proj", "down_proj"])
+    model = model_of(KINDS["llama"](), ["q_proj", "down_proj"])
     ids = torch.randint(0, 60, (1, sum(LENGTHS)))
     with packed_attention(model):
         logits(model, ids, sequence_lengths=LENGTHS).square().sum().backward()
@@ -110,7 +102,7 @@ def test_layers_without_an_adapter_in_some_places_are_served() -> None:
 def test_a_recomputed_layer_draws_the_same_noise() -> None:
     """With dropout the recomputation and the kept activations give the same gradients."""
     torch.manual_seed(4)
-    model = adapted(KINDS["llama"](), dropout=0.3)
+    model = model_of(KINDS["llama"](), dropout=0.3)
     ids = torch.randint(0, 60, (1, sum(LENGTHS)))
     row = row_of(LENGTHS)
     found = []
@@ -129,7 +121,7 @@ def test_a_recomputed_layer_draws_the_same_noise() -> None:
 
 def test_dropout_is_off_in_evaluation_and_the_layers_are_restored() -> None:
     torch.manual_seed(4)
-    model = adapted(KINDS["llama"](), dropout=0.5)
+    model = model_of(KINDS["llama"](), dropout=0.5)
     ids = torch.randint(0, 60, (1, sum(LENGTHS)))
     row = row_of(LENGTHS)
     with packed_attention(model), torch.no_grad():
@@ -200,11 +192,11 @@ def test_noise_drops_the_wanted_part_without_a_pattern() -> None:
 
 def test_other_layers_and_adapters_are_left_to_the_model() -> None:
     assert not serves_layers(
-        adapted(Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8)))
+        model_of(Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8)))
     )  # norms in attention
     assert not serves_layers(LlamaForCausalLM(LlamaConfig(**SHAPE)))
-    assert not serves_layers(adapted(LlamaForCausalLM(LlamaConfig(**SHAPE, hidden_act="gelu"))))
-    model = adapted(KINDS["llama"]())
+    assert not serves_layers(model_of(LlamaForCausalLM(LlamaConfig(**SHAPE, hidden_act="gelu"))))
+    model = model_of(KINDS["llama"]())
     model.get_base_model().model.layers[1].mlp.down_proj.base_layer.weight.requires_grad_(True)
     assert not serves_layers(model)
     dora = LoraConfig(r=4, target_modules=ALL, use_dora=True)
@@ -225,7 +217,7 @@ def test_4_bit_weights_are_unpacked_as_bitsandbytes_does(shape: tuple[int, int],
 
 
 def test_layers_are_copied_with_their_adapters_untouched() -> None:
-    model = adapted(KINDS["llama"]())
+    model = model_of(KINDS["llama"]())
     before = copy.deepcopy(model.state_dict())
     with packed_attention(model), whole_layers(model):
         pass

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from small_models import SHAPE, adapted
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -22,14 +22,6 @@ from mathreason.errors import MathreasonError
 from mathreason.models import attention_window
 from mathreason.training.forward import Forward, forward_of, plain_forward, prove_packing
 
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 EXAMPLES = [
     Example(ids=[3, 8, 20, 41, 7, 2], prompt_tokens=2),
     Example(ids=[5, 9, 33, 2], prompt_tokens=3),
@@ -39,15 +31,10 @@ EXAMPLES = [
 LONGEST = max(len(example.ids) for example in EXAMPLES)
 
 
-def adapted(targets: list[str] | None = None, model: Any = None) -> Any:
+def model_of(targets: list[str] | None = None, model: Any = None) -> Any:
     torch.manual_seed(4)
     model = model or LlamaForCausalLM(LlamaConfig(**SHAPE))
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets or ["q_proj", "v_proj", "down_proj"])
-    model = get_peft_model(model, config)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return model.train()
+    return adapted(model, targets or ["q_proj", "v_proj", "down_proj"])
 
 
 def batch_of(examples: list[Example]) -> dict[str, torch.Tensor]:
@@ -61,7 +48,7 @@ def gradients(model: Any) -> list[torch.Tensor]:
 
 
 def test_loss_and_gradients_are_those_of_each_example_alone() -> None:
-    model = adapted()
+    model = model_of()
     reference = copy.deepcopy(model)
     plain = sum(Forward().summed_loss(reference, batch_of([example])) for example in EXAMPLES)
     plain.backward()  # type: ignore[union-attr]
@@ -76,7 +63,7 @@ def test_loss_and_gradients_are_those_of_each_example_alone() -> None:
 
 
 def test_afterwards_the_model_gives_logits_again() -> None:
-    model = adapted()
+    model = model_of()
     ids = torch.tensor([EXAMPLES[2].ids])
     before = model.eval()(input_ids=ids, use_cache=False).logits
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
@@ -85,14 +72,14 @@ def test_afterwards_the_model_gives_logits_again() -> None:
 
 
 def test_an_error_in_the_forward_pass_leaves_the_head_as_it_was() -> None:
-    model = adapted()
+    model = model_of()
     with forward_of(model, EXAMPLES[0], LONGEST) as forward, pytest.raises(IndexError):
         forward.summed_loss(model, batch_of([Example(ids=[70, 80], prompt_tokens=1)]))
     assert "forward" not in vars(model.get_output_embeddings())
 
 
 def test_a_head_with_an_adapter_is_left_to_the_model() -> None:
-    model = adapted(["q_proj", "lm_head"])
+    model = model_of(["q_proj", "lm_head"])
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert forward.head is None
         assert forward.by_sequence
@@ -102,7 +89,7 @@ def test_a_head_with_an_adapter_is_left_to_the_model() -> None:
 
 def test_capped_logits_are_left_to_the_model() -> None:
     config = Gemma2Config(**SHAPE, head_dim=8, final_logit_softcapping=0.5, sliding_window=64)
-    model = adapted(["q_proj"], Gemma2ForCausalLM(config))
+    model = model_of(["q_proj"], Gemma2ForCausalLM(config))
     plain = Forward().summed_loss(model, batch_of([EXAMPLES[2]])).item()
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert forward.head is None
@@ -110,7 +97,7 @@ def test_capped_logits_are_left_to_the_model() -> None:
 
 
 def test_eager_attention_keeps_the_models_own_mask() -> None:
-    model = adapted(None, LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation="eager")))
+    model = model_of(None, LlamaForCausalLM(LlamaConfig(**SHAPE, attn_implementation="eager")))
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert not forward.by_sequence
         assert forward.head is not None
@@ -120,9 +107,9 @@ def test_eager_attention_keeps_the_models_own_mask() -> None:
 @pytest.mark.parametrize(("window", "by_sequence"), [(LONGEST, True), (4, False)])
 def test_a_window_shorter_than_an_example_stays_in_force(window: int, by_sequence: bool) -> None:
     config = MistralConfig(**SHAPE, sliding_window=window)
-    model = adapted(None, MistralForCausalLM(config))
+    model = model_of(None, MistralForCausalLM(config))
     plain = Forward().summed_loss(model, batch_of([EXAMPLES[2]])).item()
-    without = adapted(None, MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=None)))
+    without = model_of(None, MistralForCausalLM(MistralConfig(**SHAPE, sliding_window=None)))
     unlimited = Forward().summed_loss(without, batch_of([EXAMPLES[2]])).item()
     # The window must matter here, or the loss without it would be right by chance.
     assert (plain == pytest.approx(unlimited, rel=1e-5)) is by_sequence
@@ -146,7 +133,7 @@ def test_flash_attention_gets_a_single_row_also_where_the_engine_divides_weights
 
 
 def test_attention_that_needs_a_single_row_gets_one() -> None:
-    model = adapted()
+    model = model_of()
     seen: list[torch.Size] = []
     model.register_forward_pre_hook(lambda *args: seen.append(args[2]["input_ids"].shape), with_kwargs=True)
     rows = [block_features(EXAMPLES[:2]), block_features(EXAMPLES[1:])]
@@ -162,7 +149,7 @@ def test_attention_that_needs_a_single_row_gets_one() -> None:
 
 
 def test_rows_of_different_labels_count_only_their_own() -> None:
-    model = adapted()
+    model = model_of()
     one, other = batch_of([EXAMPLES[0]]), batch_of([EXAMPLES[2]])
     short = other["input_ids"].shape[1] - one["input_ids"].shape[1]
     padded = {
@@ -178,7 +165,7 @@ def test_rows_of_different_labels_count_only_their_own() -> None:
 
 
 def test_packing_is_proven_and_a_leak_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = adapted()
+    model = model_of()
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         prove_packing(model, forward, *EXAMPLES[:2])
         leaky = Forward(forward.head, by_sequence=True)

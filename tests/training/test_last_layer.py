@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from small_models import SHAPE, adapted
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -17,14 +17,6 @@ from transformers import (
 
 from mathreason.training.last_layer import trimmable, trimmed
 
-SHAPE = {
-    "vocab_size": 60,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-}
 IDS = torch.arange(3, 15)[None]
 KEPT = torch.tensor([4, 5, 9, 11])
 
@@ -36,12 +28,7 @@ def model(request: pytest.FixtureRequest) -> Any:
         plain: Any = LlamaForCausalLM(LlamaConfig(**SHAPE))
     else:
         plain = Qwen3ForCausalLM(Qwen3Config(**SHAPE, head_dim=8))
-    targets = ["q_proj", "k_proj", "o_proj", "up_proj"]
-    adapted = get_peft_model(plain, LoraConfig(r=4, lora_alpha=8, target_modules=targets))
-    for name, parameter in adapted.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    return adapted.train()
+    return adapted(plain, ["q_proj", "k_proj", "o_proj", "up_proj"])
 
 
 def logits(model: Any, **keywords: Any) -> torch.Tensor:
