@@ -255,9 +255,13 @@ def _refuse_second(previous: dict[str, Any], run: RunDir) -> None:
 
 
 def _born(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot (proc(5), field 22), None where it is not running."""
+    """Start time of a process in clock ticks since boot (proc(5), field 22), None where it is not running.
+
+    Nor is one that has ended and that nobody has waited for, which in a container without an init stays so.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return None
 

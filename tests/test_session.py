@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mathreason.errors import InputError
-from mathreason.results import process_space, read_json
+from mathreason.results import process_space, read_json, write_json
 from mathreason.session import _born, find_run, open_session, resolve, status_of
 
 WriteJob = Callable[[dict[str, Any]], Path]
@@ -65,7 +66,11 @@ def test_second_process_on_the_same_run_is_refused_until_the_first_is_gone(
         assert status_of(read_json(target.run.run)) == "running"
     finally:
         other.kill()
+        # Not yet waited for, as it stays in a container whose first process waits for nobody.
+        os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)
+        ended_alone = status_of(read_json(target.run.run))
         other.wait()
+    assert ended_alone == "stopped"
     assert status_of(read_json(target.run.run)) == "stopped"  # run.json itself still says running
     with open_session(target):
         pass
@@ -74,10 +79,6 @@ def test_second_process_on_the_same_run_is_refused_until_the_first_is_gone(
 def test_recycled_process_number_is_not_mistaken_for_the_worker(
     tmp_path: Path, job: Any, write_job: WriteJob
 ) -> None:
-    import os
-
-    from mathreason.results import write_json
-
     target = resolve(str(write_job(job)), [], tmp_path / "r", None)
     target.run.path.mkdir(parents=True)
     parent = os.getppid()
