@@ -95,7 +95,7 @@ def attend_backward(
         inputs, result = kept
         return cast(Sequence[Tensor], torch.autograd.grad(result, inputs, slope[None]))
     sums, state, unused = kept
-    with _in_a_fixed_order():
+    with in_a_fixed_order():
         gradients = torch.ops.aten._flash_attention_backward(
             slope, q, k, v, mixed, sums, row.starts, row.starts, row.longest, row.longest, 0.0, True,
             state, unused, scale=scale,
@@ -104,16 +104,17 @@ def attend_backward(
 
 
 @contextmanager
-def _in_a_fixed_order() -> Iterator[None]:
+def in_a_fixed_order() -> Iterator[None]:
     """Ask torch's FlashAttention for the backward pass whose sums do not depend on chance."""
     deterministic: Any = torch.utils.deterministic
     before, fills = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
+    only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
     deterministic.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before, warn_only=only_warns)
         deterministic.fill_uninitialized_memory = fills
 
 

@@ -5,7 +5,7 @@ import torch
 from small_models import SHAPE
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from mathreason.training.attention import packed_attention
+from mathreason.training.attention import in_a_fixed_order, packed_attention
 
 LENGTHS = [5, 1, 9, 4]
 
@@ -49,3 +49,18 @@ def test_afterwards_the_model_attends_as_before(model: torch.nn.Module) -> None:
     assert model.config._attn_implementation == before
     ids, _ = packed([7])
     assert torch.isfinite(model(input_ids=ids, use_cache=False).logits).all()
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_fixed_order_is_asked_for_only_while_it_is_needed(before: bool) -> None:
+    try:
+        torch.use_deterministic_algorithms(before, warn_only=before)
+        with in_a_fixed_order():
+            assert torch.are_deterministic_algorithms_enabled()
+            assert not torch.is_deterministic_algorithms_warn_only_enabled()
+            assert torch.utils.deterministic.fill_uninitialized_memory is False
+        assert torch.are_deterministic_algorithms_enabled() is before
+        assert torch.is_deterministic_algorithms_warn_only_enabled() is before
+        assert torch.utils.deterministic.fill_uninitialized_memory is True
+    finally:
+        torch.use_deterministic_algorithms(False)

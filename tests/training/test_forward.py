@@ -20,7 +20,9 @@ from mathreason.data.packing import IGNORED, block_features
 from mathreason.data.prompts import Example
 from mathreason.errors import MathreasonError
 from mathreason.models import attention_window
-from mathreason.training.forward import Forward, forward_of, plain_forward, prove_packing
+from mathreason.training.forward import Forward, _in_force, forward_of, plain_forward, prove_packing
+from mathreason.training.last_layer import trimmable
+from mathreason.training.loss import linear_cross_entropy
 
 EXAMPLES = [
     Example(ids=[3, 8, 20, 41, 7, 2], prompt_tokens=2),
@@ -94,6 +96,32 @@ def test_capped_logits_are_left_to_the_model() -> None:
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         assert forward.head is None
         assert forward.summed_loss(model, batch_of([EXAMPLES[2]])).item() == pytest.approx(plain, rel=1e-3)
+
+
+@pytest.mark.parametrize("trims", [False, True])
+def test_a_batch_in_main_memory_is_brought_to_a_model_that_is_elsewhere(
+    trims: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of().to("meta")
+    given: dict[str, str] = {}
+
+    def note(**tensors: Any) -> None:
+        given.update({k: v.device.type for k, v in tensors.items() if isinstance(v, torch.Tensor)})
+
+    def loss_of(hidden: torch.Tensor, weight: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        note(hidden=hidden, wanted=wanted)
+        return linear_cross_entropy(hidden, weight, wanted)
+
+    model.register_forward_pre_hook(lambda _, __, keywords: note(**keywords), with_kwargs=True)
+    monkeypatch.setattr("mathreason.training.forward.linear_cross_entropy", loss_of)
+    at_loss = tuple(trimmable(model)) if trims else ()
+    forward = Forward(model.get_output_embeddings(), by_sequence=True, at_loss=at_loss)
+    batch = batch_of(EXAMPLES[:2])
+    with _in_force(model, forward):
+        forward.summed_loss(model, batch)
+    assert {tensor.device.type for tensor in batch.values()} == {"cpu"}
+    assert {"input_ids", "position_ids", "logits_to_keep", "hidden", "wanted"} <= set(given)
+    assert set(given.values()) == {"meta"}
 
 
 def test_eager_attention_keeps_the_models_own_mask() -> None:
