@@ -30,7 +30,7 @@ from mathreason.cli.options import data_dir_option, results_option, set_option
 @click.option("--qos", metavar="NAME")
 @click.option("--sbatch", "extra", metavar="OPTION", multiple=True, help="Another, such as constraint=a100.")
 @click.option("--accelerate-config", metavar="NAME|FILE", help="For a training in several processes.")
-@click.option("--gpu-memory", metavar="SIZE", help="Of one GPU, such as 24GiB: refuse what does not fit.")
+@click.option("--gpu-memory", metavar="SIZE", help="Of one GPU, such as 24GiB; else by Slurm's names.")
 @click.option("--max-restarts", type=click.IntRange(min=0), default=10, show_default=True)
 @click.option("--runtime", default="native", show_default=True, help="native, docker, apptainer or pyxis.")
 @click.option("--image", metavar="IMAGE", help="Of the container.")
@@ -39,8 +39,8 @@ def command(**asked: Any) -> None:
 
     The scripts are kept in RUN/slurm/, with their logs. A job that is stopped by its time limit or preempted
     saves, requeues itself and goes on. What `validate` would refuse is refused here, and so is a model or
-    data that an offline node would not find, a job that does not fit --gpu-memory, or a results folder that
-    the nodes do not share.
+    data that an offline node would not find, a training that does not fit the partition's largest GPU (or
+    --gpu-memory), or a results folder that the nodes do not share.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from mathreason.cluster import slurm
 from mathreason.cluster.scripts import (
     Place,
     Resources,
@@ -148,14 +149,32 @@ def _check(request: Request, jobs: list[JobConfig], where: str, results: Path) -
         if not _nodes_online():
             require_local(job, where, request.data_dir, request.overrides)
     refuse_unshared(results)
-    if request.gpu_memory is not None:
-        if launched.engine:
-            raise InputError(
-                f"--gpu-memory: the plan is of a whole model on each GPU, and {request.accelerate_config} "
-                "keeps parts of it elsewhere; leave out --gpu-memory"
-            )
+    if room := _room(request, launched):
         for job in _of_different_size(jobs):
-            _refuse_too_large(job, request.gpu_memory, where)
+            _refuse_too_large(job, *room, where)
+
+
+def _room(request: Request, launched: Launch) -> tuple[int, str] | None:
+    """Bytes of one GPU, and what to call them; None where that is not known, or no measure of the job."""
+    from mathreason.memory import bytes_of
+
+    asked = request.resources
+    if request.gpu_memory is None:
+        # With parts of a model elsewhere, or its config perhaps only where the nodes are, there is no plan.
+        planned = asked.gpus and not launched.engine and not _nodes_online()
+        elsewhere = any(option.startswith(("partition", "clusters")) for option in asked.extra)
+        named = asked.partition or os.environ.get("SBATCH_PARTITION")
+        largest = slurm.largest_gpu(named) if planned and not elsewhere else None
+        return (largest * 2**30, f"{largest} GiB, the largest GPU there is") if largest else None
+    if launched.engine:
+        raise InputError(
+            f"--gpu-memory: the plan is of a whole model on each GPU, and {request.accelerate_config} "
+            "keeps parts of it elsewhere; leave out --gpu-memory"
+        )
+    try:
+        return bytes_of(request.gpu_memory), request.gpu_memory
+    except ValueError as error:
+        raise InputError(f"--gpu-memory: {error}") from error
 
 
 def _mounted(request: Request, results: Path) -> list[Path]:
@@ -191,16 +210,11 @@ def _of_different_size(jobs: list[JobConfig]) -> list[JobConfig]:
     return list(found.values())
 
 
-def _refuse_too_large(job: JobConfig, memory: str, where: str) -> None:
-    from mathreason.memory import bytes_of
+def _refuse_too_large(job: JobConfig, room: int, name: str, where: str) -> None:
     from mathreason.models import quiet_libraries
     from mathreason.plan import plan, said
 
-    try:
-        room = bytes_of(memory)
-    except ValueError as error:
-        raise InputError(f"--gpu-memory: {error}") from error
     quiet_libraries()
     document = plan(job, None, "cuda", room, tokens_per_second=1.0)
     if not document["training"]["fits"]:
-        raise InputError(f"{where}: the training does not fit into {memory}:\n{said(document)}")
+        raise InputError(f"{where}: the training does not fit into {name}:\n{said(document)}")

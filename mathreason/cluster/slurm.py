@@ -30,6 +30,23 @@ OVER = {
 """States of a job that will not run again (squeue(1), JOB STATE CODES)."""
 BAD = OVER - {"CANCELLED", "COMPLETED"}
 """Of these the states that say that something went wrong."""
+GPU_GIB = {
+    "p100": 16,
+    "t4": 16,
+    "v100": 32,
+    "a10": 24,
+    "a30": 24,
+    "a40": 48,
+    "a6000": 48,
+    "a100": 80,
+    "l4": 24,
+    "l40": 48,
+    "l40s": 48,
+    "h100": 96,
+    "h200": 141,
+    "b200": 192,
+}
+"""The largest memory that NVIDIA's data sheets give for a GPU of that name."""
 PATIENCE_SECONDS = 60.0
 AT_ONCE = 2000
 """Jobs asked for in one call: the system limits an argument to 128 KiB (execve(2))."""
@@ -96,6 +113,31 @@ def cluster() -> str | None:
         return None
     found = re.search(r"^ClusterName\s*=\s*(\S+)", done.stdout, re.MULTILINE)
     return found[1] if found else None
+
+
+def largest_gpu(partitions: str | None) -> int | None:
+    """GiB of the largest GPU of these partitions (with commas between), of the default one's without a name.
+
+    By the types of the nodes' GRES, which sites name (a100) or Slurm finds out (nvidia_a100-sxm4-40gb). None
+    where one of them says no size.
+    """
+    try:
+        done = _call(["sinfo", "--noheader", "--format=%P %G"])
+    except MathreasonError:
+        return None
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.strip()]
+    default = [name.rstrip("*") for name, _ in lines if name.endswith("*")]
+    wanted = partitions.split(",") if partitions else default
+    found = [gres for name, gres in lines if name.rstrip("*") in wanted]
+    sizes = [_gib(kind) for gres in found for kind in re.findall(r"\bgpu:([^,()]+)", gres)]
+    return max(sizes) if sizes and all(sizes) else None
+
+
+def _gib(kind: str) -> int:
+    """GiB of a GPU of this type, such as `a100:8` of a node that has eight; 0 where it does not say."""
+    words = re.split(r"[^a-z0-9]+", kind.lower())
+    stated = [int(word.removesuffix("gb")) for word in words if re.fullmatch(r"\d+gb", word)]
+    return stated[0] if stated else max(GPU_GIB.get(word, 0) for word in words)
 
 
 def hosts() -> set[str]:

@@ -194,6 +194,68 @@ def test_what_would_fail_on_the_cluster_is_refused_before(
         chain_of(Request(**{"target": str(checkout / "job.yaml"), **change}))
 
 
+SINFO = """#!/bin/bash
+[[ $* == *%G* ]] || exit
+echo "gpu* gpu:a100:8(S:0-1)"
+echo "gpu* (null)"
+echo "small gpu:tesla_v100-sxm2-16gb:4(S:0),shard:8"
+echo "parts gpu:a100_1g.5gb:7"
+echo "mixed gpu:a100:4,gpu:h200:4"
+echo "unsaid gpu:8"
+echo "unknown gpu:a100:4,gpu:quick:4"
+echo "cpu (null)"
+"""
+
+
+@pytest.fixture
+def sinfo(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs = checkout / "sinfo"
+    programs.mkdir()
+    (programs / "sinfo").write_text(SINFO)
+    (programs / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("sinfo")
+def test_largest_gpu_is_known_from_the_names_that_slurm_has() -> None:
+    names = {
+        "gpu": 80,
+        "small": 16,
+        "parts": 5,
+        "mixed": 141,
+        "small,gpu": 80,
+        "unsaid": None,
+        "unknown": None,
+    }
+    assert {name: slurm.largest_gpu(name) for name in names} == names
+    assert [slurm.largest_gpu(name) for name in (None, "cpu", "nothing")] == [80, None, None]
+
+
+@pytest.mark.usefixtures("sinfo")
+@pytest.mark.parametrize(
+    ("change", "passes"),
+    [
+        ({}, True),
+        ({"partition": "parts"}, False),
+        ({"partition": "unsaid"}, True),
+        ({"partition": "parts", "gpus": 0}, True),
+        ({"extra": ("partition=unsaid",)}, True),
+    ],
+)
+def test_training_is_refused_that_fits_no_gpu_of_the_partition(
+    change: dict[str, Any], passes: bool, checkout: Path
+) -> None:
+    job = small_job()
+    job["lora"]["r"] = 40_000  # some 8 GiB
+    (checkout / "large.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    request = Request(str(checkout / "large.yaml"), resources=Resources(**change), results=checkout)
+    if passes:
+        chain_of(request)
+    else:
+        with pytest.raises(InputError, match="does not fit into 5 GiB, the largest GPU there is"):
+            chain_of(request)
+
+
 @pytest.mark.parametrize(
     ("gpus", "passes"), [(1, True), (2, False)], ids=["one-rank", "two-ranks-cannot-divide-one-block"]
 )
