@@ -237,7 +237,7 @@ def staging(tmp_path: Path, fakes: Path, **variables: str) -> subprocess.Complet
     (tmp_path / "my run" / "job.yaml").write_text("data: {mixture: [{source: gsm8k}]}\n")
     script = tmp_path / "script.sh"
     script.write_text(f"source {ROOT}/slurm/common.sh\ntrain 'my run' --set model.name=a/b\n")
-    return executed(script, tmp_path, fakes, HF_HUB_CACHE="models", **variables)
+    return executed(script, tmp_path, fakes, HF_HUB_CACHE="models", MATHREASON_BIN=str(fakes), **variables)
 
 
 @pytest.mark.parametrize("layout", ["one", "nodes"])
@@ -317,12 +317,12 @@ def test_staged_folder_without_the_right_to_write_is_removed_and_fails_no_job(
     program(fakes, "mathreason", 'stat --format=%a "$MATHREASON_DATA_DIR/gsm8k"')
     script = tmp_path / "script.sh"
     script.write_text(f"source {ROOT}/slurm/common.sh\ncarry_out mathreason train gsm8k.yaml\n")
-    done = executed(script, tmp_path, fakes, STAGE="1")
+    done = executed(script, tmp_path, fakes, STAGE="1", MATHREASON_BIN=str(fakes))
     assert (done.returncode, done.stdout) == (0, "755\n"), done.stderr
     program(
         fakes, "rm", '[[ $1 != -rf ]] || exit 1\nexec /bin/rm "$@"'
     )  # as where a file is still open on NFS
-    done = executed(script, tmp_path, fakes)
+    done = executed(script, tmp_path, fakes, MATHREASON_BIN=str(fakes))
     assert done.returncode == 0
     assert "could not be removed" in done.stderr
 
