@@ -232,6 +232,13 @@ def test_largest_gpu_is_known_from_the_names_that_slurm_has() -> None:
 
 
 @pytest.mark.usefixtures("sinfo")
+def test_a_job_that_cannot_be_planned_is_refused(checkout: Path) -> None:
+    request = Request(str(checkout / "job.yaml"), ("lora.target_modules=[no_such]",), results=checkout)
+    with pytest.raises(InputError, match=r"lora.target_modules: this model has no layer named no_such"):
+        chain_of(request)
+
+
+@pytest.mark.usefixtures("sinfo")
 @pytest.mark.parametrize(
     ("change", "passes"),
     [
