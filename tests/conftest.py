@@ -29,6 +29,13 @@ for name in ("MATHREASON_RESULTS", "MATHREASON_DATA_DIR"):
 REAL_DATA = Path(os.environ.get("MATHREASON_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests recorded by `record_property`; pytest-xdist's processes cannot print it themselves."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with the real GSM8K, gsm-hard, SVAMP, ASDiv and NuminaMath rows."""

@@ -45,12 +45,11 @@ def inside(docker: Docker, command: str, *options: str) -> str:
 
 
 def test_without_arguments_it_helps_and_its_size_is_known(
-    docker: Docker, capsys: pytest.CaptureFixture[str]
+    docker: Docker, record_property: Callable[[str, object], None]
 ) -> None:
     assert "Fine-tune a language model" in docker.said("run", "--rm", IMAGE)
     size = int(docker.said("image", "inspect", "--format", "{{.Size}}", IMAGE))
-    with capsys.disabled():
-        print(f"\nsize of the image: {size / 2**30:.2f} GiB")  # noqa: T201
+    record_property("size of the image", f"{size / 2**30:.2f} GiB")
 
 
 def test_any_user_runs_a_job_sealed_off_and_owns_what_it_wrote(
