@@ -109,7 +109,10 @@ staged() {
     name=${name#models--} # of the Hub's a/b the cache has models--a--b
     [[ $words != *"${name//--//}"* ]] || found+=("$entry")
   done
-  ((${#found[@]})) || return 0
+  if [[ ${#found[@]} == 0 ]]; then
+    say "nothing copied of $2: the job names none of it"
+    return
+  fi
   if ! size=$(du -Dskc -- "${found[@]}" | tail -n1 | cut -f1) || ! free=$(df -k --output=avail "$scratch" | tail -n1); then
     say "not copied to $scratch: $2 cannot be read whole"
   elif ((size + 1048576 > free)); then

@@ -51,7 +51,7 @@ def command(**asked: Any) -> None:
     from mathreason.cluster import slurm
     from mathreason.cluster.chains import Request, chain_of, prepare
     from mathreason.cluster.scripts import Resources
-    from mathreason.cluster.submit import described, submit
+    from mathreason.cluster.submit import described, submit, submitted_elsewhere
 
     named = {field.name for field in fields(Resources)}
     resources = Resources(**{key: value for key, value in asked.items() if key in named})
@@ -62,6 +62,12 @@ def command(**asked: Any) -> None:
             click.echo(line)
         return
     slurm.require()
+    if cluster := submitted_elsewhere(chain.folder):
+        click.echo(
+            f"warning: it was submitted on cluster {cluster} before, whose queue is not seen from here; "
+            "of two jobs at work on one run the one that began last goes on",
+            err=True,
+        )
     prepare(chain)
     document = submit(chain.jobs, chain.folder)
     for job in document["jobs"]:

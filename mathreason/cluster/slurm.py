@@ -42,9 +42,9 @@ GPU_GIB = {
     "l4": 24,
     "l40": 48,
     "l40s": 48,
-    "h100": 96,
+    "h100": 94,
     "h200": 141,
-    "b200": 192,
+    "b200": 180,
 }
 """The largest memory that NVIDIA's data sheets give for a GPU of that name."""
 PATIENCE_SECONDS = 60.0
@@ -113,6 +113,11 @@ def cluster() -> str | None:
         return None
     found = re.search(r"^ClusterName\s*=\s*(\S+)", done.stdout, re.MULTILINE)
     return found[1] if found else None
+
+
+def is_another(cluster: str | None, here: str | None) -> bool:
+    """Whether jobs of `cluster` are not those that can be asked about here; both names must be known."""
+    return bool(cluster and here and cluster != here)
 
 
 def largest_gpu(partitions: str | None) -> int | None:

@@ -130,7 +130,7 @@ class _Queue:
         return found
 
     def _is_elsewhere(self, job: _Submitted) -> bool:
-        return bool(job.cluster and self.cluster and job.cluster != self.cluster)
+        return slurm.is_another(job.cluster, self.cluster)
 
 
 def view_of(run: RunDir, queue: _Queue) -> View:

@@ -129,18 +129,22 @@ def _entry(job: Job, ids: Mapping[str, str]) -> dict[str, Any]:
 def refuse_second(folder: Path) -> None:
     """Raise InputError while jobs of the last submission wait or run, unless another cluster has them."""
     path = folder / SUBMISSION
-    if not path.is_file():
+    if not path.is_file() or submitted_elsewhere(folder):
         return
-    document = read_json(path)
-    if document.get("cluster") not in (None, slurm.cluster()):
-        return
-    ids = [str(job["id"]) for job in document["jobs"]]
+    ids = [str(job["id"]) for job in read_json(path)["jobs"]]
     alive = sorted({entry.job for entry in slurm.queue(ids) if not entry.is_over})
     if alive:
         raise InputError(
             f"{folder.parent} is submitted already: jobs {', '.join(alive)} wait or run; "
             f"`mathreason status` shows them, `scancel {' '.join(alive)}` ends them"
         )
+
+
+def submitted_elsewhere(folder: Path) -> str | None:
+    """The other cluster that has the jobs of the last submission, of which nothing is known here."""
+    path = folder / SUBMISSION
+    cluster = read_json(path).get("cluster") if path.is_file() else None
+    return cluster if slurm.is_another(cluster, slurm.cluster()) else None
 
 
 def refuse_unshared(results: Path) -> None:

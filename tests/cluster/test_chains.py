@@ -312,6 +312,28 @@ def test_refused_second_submission_leaves_the_settings_of_the_first(
     assert (first.folder.parent / "job.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize(("here", "refused"), [("here", True), (None, True), ("there", False)])
+def test_jobs_of_another_cluster_are_said_and_not_looked_for_here(
+    here: str | None, refused: bool, checkout: Path, sbatch: dict[str, str]
+) -> None:
+    """Where Slurm does not say its name, the jobs are taken for its own."""
+    programs = {
+        "squeue": "echo '7|7|PENDING|Priority'",
+        "scontrol": f"echo 'ClusterName = {here}'" if here else "exit 1",
+    }
+    for name, text in programs.items():
+        (checkout / "programs" / name).write_text(f"#!/bin/bash\n{text}\n")
+        (checkout / "programs" / name).chmod(0o755)
+    first = chain_of(Request("job.yaml", results=checkout / "r"))
+    prepare(first)
+    earlier = {"cluster": "here", "jobs": [{"stage": "train", "id": "7"}]}
+    write_json(first.folder / "submission.json", earlier)
+    done = run_program("submit", checkout / "job.yaml", "--results", checkout / "r", environment=sbatch)
+    assert (done.returncode == 2) == refused, done.stderr
+    assert ("is submitted already: jobs 7 wait or run" in done.stderr) == refused
+    assert ("it was submitted on cluster here before" in done.stderr) != refused
+
+
 @pytest.mark.usefixtures("checkout")
 def test_pipeline_of_a_sweep_is_refused() -> None:
     with pytest.raises(InputError, match="leave out --pipeline"):
