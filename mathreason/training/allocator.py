@@ -21,8 +21,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-CACHES = {"LRU_CACHE_CAPACITY": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "8"}
-"""Entries kept: of torch's own cache of prepared products, and of oneDNN's."""
+CACHES = {"LRU_CACHE_CAPACITY": "1", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+"""Entries kept: of torch's own cache of prepared products, and of oneDNN's. A forward or backward pass over
+equal layers goes round about 40 of them, and preparing one takes up to 8 ms on a processor with AMX."""
 M_MMAP_THRESHOLD = -3  # malloc.h
 MAPPED_BYTES = 128 << 10
 """Blocks from this size on are mapped; smaller ones come from the heap."""

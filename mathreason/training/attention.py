@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mathreason.training import causal
+
 ATTENTION = "mathreason_packed"
 LARGEST_HEAD = 256
 """Values of a head that FlashAttention 2 computes with, in multiples of 8."""
@@ -163,9 +165,13 @@ def _one_by_one(
 ) -> Tensor:
     """Sequences of these lengths, [1, heads, tokens, size] to [1, tokens, heads, size]."""
     groups = query.shape[1] // key.shape[1]
-    if groups > 1:
+    own = not dropout and causal.can_serve(query, key, value)
+    if groups > 1 and not own:
         key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
     parts = zip(*(torch.split(tensor, lengths, 2) for tensor in (query, key, value)), strict=True)
+    if own:
+        mixed = [causal.causal_attention(queries, keys, values, scale) for queries, keys, values in parts]
+        return torch.cat([part.transpose(1, 2) for part in mixed], dim=1)
     mixed = [
         functional.scaled_dot_product_attention(
             queries, keys, values, dropout_p=dropout, is_causal=True, scale=scale

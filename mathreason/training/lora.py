@@ -3,7 +3,7 @@
     y = W x + s B A drop(x)
 
     peft, for each layer     noise and drop(x) in full, B A x, s B A x and the sum as tensors of their own
-    here                     one bit of noise a value; B A x is added to W x in place
+    here                     one byte of noise a value; B A x is added to W x in place
 
 Same mathematics, same parameters, same files: `make_lean` only exchanges the forward pass of peft's linear
 layers that it can serve exactly (one adapter, a frozen unquantized base without DoRA) while they train.
@@ -23,14 +23,15 @@ LEVELS = 1 << 16
 
 
 def dropout_mask(shape: torch.Size, probability: float, device: torch.device) -> tuple[Tensor, float]:
-    """Which values to keep, boolean, and the factor that keeps their mean, from torch's global generator."""
+    """Which values to keep, 1 or 0 in int8, and the factor that keeps their mean, from torch's generator."""
     count = shape.numel()
     below = round(probability * LEVELS)
     numbers = torch.empty(-(-count // 4), dtype=torch.int64, device=device)
     # All 64 bits; random_() without bounds would leave the sign bit alone.
     numbers.random_(-(1 << 63), None)
     keep = numbers.view(torch.int16)[:count].view(shape) >= below - LEVELS // 2
-    return keep, LEVELS / (LEVELS - below)
+    # torch multiplies by int8 four times as fast as by bool, and twice as fast as by a copy in x's dtype.
+    return keep.view(torch.int8), LEVELS / (LEVELS - below)
 
 
 class _LoraProduct(torch.autograd.Function):
@@ -48,7 +49,7 @@ class _LoraProduct(torch.autograd.Function):
         probability: float,
     ) -> Tensor:
         keep, factor = dropout_mask(x.shape, probability, x.device) if probability else (None, 1.0)
-        low = (x if keep is None else x * keep.to(x.dtype)) @ down.to(x.dtype).t()
+        low = (x if keep is None else x * keep) @ down.to(x.dtype).t()
         y = functional.linear(x, weight, bias).addmm_(low, up.to(x.dtype).t(), alpha=scale * factor)
         ctx.save_for_backward(x, weight, down, up, low, keep)
         ctx.scale = scale * factor
@@ -60,12 +61,12 @@ class _LoraProduct(torch.autograd.Function):
         slope = slopes[0]
         for_low = (slope @ up.to(x.dtype)).mul_(ctx.scale)
         for_up = (slope.t() @ low).mul_(ctx.scale)
-        for_down = for_low.t() @ (x if keep is None else x * keep.to(x.dtype))
+        for_down = for_low.t() @ (x if keep is None else x * keep)
         for_x = None
         if ctx.needs_input_grad[0]:
             for_x = for_low @ down.to(x.dtype)
             if keep is not None:
-                for_x *= keep.to(x.dtype)
+                for_x *= keep
             for_x.addmm_(slope, weight)
         return for_x, None, None, for_down.to(down.dtype), for_up.to(up.dtype), None, None
 

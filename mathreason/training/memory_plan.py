@@ -187,7 +187,7 @@ class Tracer:
         import torch
 
         from mathreason.training.decoder import serves_layers
-        from mathreason.training.forward import Forward, _frozen_head, _in_force
+        from mathreason.training.forward import Forward, _frozen_head, _in_force, multiple_of
         from mathreason.training.kernel_plan import Shapes
         from mathreason.training.last_layer import trimmable
         from mathreason.training.tracing import OnGpu, Setup, Shape, trace_step
@@ -202,7 +202,9 @@ class Tracer:
             forward: Forward = OnGpu(_frozen_head(model), by_sequence=True, whole=True)
         else:
             # A GPU's attention kernels keep what attention by sequence keeps: no matrix of all pairs.
-            forward = Forward(_frozen_head(model), by_sequence=True, at_loss=tuple(trimmable(model)))
+            multiple = multiple_of(dtype) if self.kind == "cpu" else 1
+            at_loss = tuple(trimmable(model))
+            forward = Forward(_frozen_head(model), by_sequence=True, at_loss=at_loss, multiple=multiple)
         setup = Setup(accumulates=setting.accumulates, foreach=self.kind == "cuda")
         with _in_force(model, forward, Shapes):
             return trace_step(model, decoder_layers(model), forward, shape, dtype, setup)

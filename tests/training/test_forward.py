@@ -1,6 +1,7 @@
 """The lean forward pass gives the plain loss and gradients, and gives way where it would not."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,35 @@ def test_loss_and_gradients_are_those_of_each_example_alone() -> None:
     torch.testing.assert_close(loss, plain, rtol=1e-5, atol=1e-5)
     for one, other in zip(gradients(model), gradients(reference), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("trims", [False, True])
+def test_a_row_that_is_filled_up_gives_the_same_loss_and_gradients(trims: bool) -> None:
+    model = model_of()
+    at_loss = tuple(trimmable(model)) if trims else ()
+    exact = Forward(model.get_output_embeddings(), by_sequence=True, at_loss=at_loss)
+    found = []
+    for multiple in (1, 8, 64):  # 17 tokens and 8 labels; in 64 there are fewer others than would be needed
+        with _in_force(model, replace(exact, multiple=multiple)):
+            loss = replace(exact, multiple=multiple).summed_loss(model, batch_of(EXAMPLES))
+            loss.backward()
+        found.append((loss.detach(), gradients(model)))
+    for loss, learned in found[1:]:
+        torch.testing.assert_close(loss, found[0][0])
+        for one, other in zip(learned, found[0][1], strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tokens"), [(torch.float32, 17), (torch.bfloat16, 64)])
+def test_rows_are_filled_up_where_shapes_that_come_again_are_quicker(dtype: torch.dtype, tokens: int) -> None:
+    model = model_of().to(dtype)
+    seen: list[int] = []
+    model.register_forward_pre_hook(
+        lambda _, __, keywords: seen.append(keywords["input_ids"].shape[1]), with_kwargs=True
+    )
+    with forward_of(model, EXAMPLES[0], LONGEST) as forward:
+        forward.summed_loss(model, batch_of(EXAMPLES))
+    assert seen[-1] == tokens
 
 
 def test_afterwards_the_model_gives_logits_again() -> None:
