@@ -86,12 +86,18 @@ def test_a_row_that_is_filled_up_gives_the_same_loss_and_gradients(trims: bool) 
 def test_rows_are_filled_up_where_shapes_that_come_again_are_quicker(dtype: torch.dtype, tokens: int) -> None:
     model = model_of().to(dtype)
     seen: list[int] = []
-    model.register_forward_pre_hook(
-        lambda _, __, keywords: seen.append(keywords["input_ids"].shape[1]), with_kwargs=True
-    )
+    attended: list[list[int]] = []
+
+    def note(_: Any, __: Any, keywords: dict[str, Any]) -> None:
+        seen.append(keywords["input_ids"].shape[1])
+        attended.append(keywords.get("sequence_lengths", []))
+
+    model.register_forward_pre_hook(note, with_kwargs=True)
     with forward_of(model, EXAMPLES[0], LONGEST) as forward:
         forward.summed_loss(model, batch_of(EXAMPLES))
     assert seen[-1] == tokens
+    # What fills up continues the last sequence: of its own each token would be another call.
+    assert attended[-1] == [6, 4, tokens - 10]
 
 
 def test_afterwards_the_model_gives_logits_again() -> None:
